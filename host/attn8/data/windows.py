@@ -1,0 +1,378 @@
+"""Windows of a recording set: the bundled one, or the user's own .npz."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .npz import fault, read_npz
+
+MAX_CLASSES = 256
+MAX_CHANNELS = 256
+MAX_WINDOW = 32767
+MULAW_FULL_SCALE = 32767  # counts of a sample of 1.0
+BLOCKS = 20  # parts into which windows without groups are cut
+X_KEYS = ("x", "encoding", "counts_per_unit")
+KEYS = (*X_KEYS, "y", "group", "test", "labels", "channels", "units", "sample_rate_hz")
+BUNDLED = {"shoulder_exercises": Path(__file__).resolve().parent / "shoulder_exercises.npz"}
+
+
+@dataclass
+class Windows:
+    """A set of windows, as counts of the sensor.
+
+    Fields:
+        x: int16 (N, T, C), counts.
+        y: int64 (N,), class numbers in [0, len(labels)).
+        group: int64 (N,), index into ``group_names``; a group is never on both sides of a split.
+        test: bool (N,), a fixed test part, or None.
+        labels, channels, units: texts, per class and per channel.
+        counts_per_unit: float32 (C,); x / counts_per_unit is in ``units``.
+        sample_rate_hz: samples a second, 0.0 where it is not known.
+        hop: samples from one window to the next.
+        name: of the data set.
+        group_names: text of each group.
+        notes: one line on each thing the user should know about the data.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    group: np.ndarray
+    test: np.ndarray | None
+    labels: list[str]
+    channels: list[str]
+    units: list[str]
+    counts_per_unit: np.ndarray
+    sample_rate_hz: float
+    hop: int
+    name: str
+    group_names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self):
+        return len(self.y)
+
+
+def load_windows(data_config, file=None, counts_per_unit=None):
+    """Load the windows that a configuration names.
+
+    Args:
+        data_config: attn8.config.DataConfig.
+        file: path of an .npz that takes the place of the configured set.
+        counts_per_unit: float (C,), the scale of an existing model; float data are brought to it.
+    Returns:
+        Windows.
+    Raises:
+        DataError: naming key, got and expected.
+    """
+    path = file or data_config.file
+    if path:
+        return _load_file(path, data_config.hop, counts_per_unit)
+    if data_config.name not in BUNDLED:
+        raise fault("data.name", "value", repr(data_config.name), " or ".join(BUNDLED), "or set data.file")
+    return _load_bundled(data_config.name, data_config.window, data_config.hop)
+
+
+def load_x(file, counts_per_unit=None):
+    """Load only the samples of an .npz, as counts.
+
+    Args:
+        file: path; its keys x, and where present encoding and counts_per_unit, are read.
+        counts_per_unit: float (C,), the scale of the model the samples are for; float samples are brought to it.
+    Returns:
+        int16 (N, T, C).
+    Raises:
+        DataError: naming key, got and expected.
+    """
+    source, arrays = str(file), read_npz(file, X_KEYS)
+    return _counts(source, arrays, counts_per_unit)[0]
+
+
+# ---- the bundled set -----------------------------------------------------------------------------------------------
+
+
+def _load_bundled(name, window, hop):
+    path = BUNDLED[name]
+    keys = ("samples", "length", "label", "subject", "labels", "channels", "units", "counts_per_unit", "sample_rate_hz")
+    arrays = read_npz(path, keys)
+    for key in keys:
+        _require(arrays, path, key, "this array")
+    starts, recording = window_starts(arrays["length"], window, hop)
+    if not len(starts):
+        longest = int(arrays["length"].max())
+        raise fault("data.window", "value", window, f"at most {longest} samples", "choose a shorter window")
+    subjects, group = np.unique(arrays["subject"][recording], return_inverse=True)
+    return Windows(
+        x=arrays["samples"][starts[:, None] + np.arange(window)],
+        y=arrays["label"][recording].astype(np.int64),
+        group=group.astype(np.int64),
+        test=None,
+        labels=arrays["labels"].tolist(),
+        channels=arrays["channels"].tolist(),
+        units=arrays["units"].tolist(),
+        counts_per_unit=arrays["counts_per_unit"],
+        sample_rate_hz=float(arrays["sample_rate_hz"]),
+        hop=hop,
+        name=name,
+        group_names=[str(subject) for subject in subjects],
+    )
+
+
+def window_starts(lengths, window, hop):
+    """Where windows start when none may cross from one recording into the next.
+
+    Args:
+        lengths: int (R,), samples of each of the concatenated recordings.
+        window, hop: samples.
+    Returns:
+        int64 (N,) first samples, and int64 (N,) the recording of each window.
+    """
+    first = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)[:-1]])
+    counts = np.maximum((np.asarray(lengths, np.int64) - window) // hop + 1, 0)
+    recording = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return first[recording] + number * hop, recording
+
+
+# ---- the user's .npz -----------------------------------------------------------------------------------------------
+
+
+def _load_file(path, hop, model_counts_per_unit):
+    source, arrays, notes = str(path), read_npz(path, KEYS), []
+    x, counts_per_unit = _counts(source, arrays, model_counts_per_unit, notes)
+    n_windows, n_samples, n_channels = x.shape
+    y, labels = _classes(source, arrays, n_windows)
+    test = _test(source, arrays, n_windows)
+    group, group_names = _groups(source, arrays, y, test, notes)
+    windows = Windows(
+        x=x,
+        y=y,
+        group=group,
+        test=test,
+        labels=labels,
+        channels=_texts(source, arrays, "channels", n_channels) or [f"channel {i}" for i in range(n_channels)],
+        units=_texts(source, arrays, "units", n_channels, distinct=False) or _default_units(arrays, n_channels),
+        counts_per_unit=counts_per_unit,
+        sample_rate_hz=_sample_rate(source, arrays),
+        hop=min(hop, n_samples),
+        name=Path(source).stem,
+        group_names=group_names,
+        notes=notes,
+    )
+    if test is not None:
+        _check_fixed_split(source, windows)
+    return windows
+
+
+def _require(arrays, source, key, expected):
+    if key not in arrays:
+        got = f"no such key (there are: {', '.join(arrays) or 'none that attn8 reads'})"
+        raise fault(source, key, got, expected, f"add it to the file, as in numpy.savez(file, {key}=...)")
+    return arrays[key]
+
+
+def _vector(source, arrays, key, length, kinds, expected):
+    """A one-dimensional array of known length, or None where the key is absent."""
+    if key not in arrays:
+        return None
+    array = arrays[key]
+    if array.shape != (length,) or array.dtype.kind not in kinds:
+        got = f"{array.dtype} {array.shape}"
+        raise fault(source, key, got, f"{expected}, shape ({length},)", "make it match x")
+    return array
+
+
+def _counts(source, arrays, model_counts_per_unit=None, notes=None):
+    """x as int16 counts and the counts per unit of each channel, float32 (C,)."""
+    x = _require(arrays, source, "x", "samples (N, T, C)")
+    if x.ndim != 3 or 0 in x.shape or x.shape[1] > MAX_WINDOW or x.shape[2] > MAX_CHANNELS:
+        expected = f"(N, T, C) with N >= 1, T in 1..{MAX_WINDOW}, C in 1..{MAX_CHANNELS}"
+        raise fault(source, "x", f"shape {x.shape}", expected, "for one channel use x[:, :, None]")
+    given = _scale(source, arrays, x.shape[2])
+    mulaw = _is_mulaw(source, arrays, x)
+    if mulaw:
+        return mulaw_counts(x), np.full(x.shape[2], MULAW_FULL_SCALE, np.float32) if given is None else given
+    if x.dtype.kind == "i" and x.dtype.itemsize == 2:
+        return x.astype(np.int16), np.ones(x.shape[2], np.float32) if given is None else given
+    if x.dtype.kind != "f":
+        expected = "int16, float, or uint8 with encoding = mulaw8"
+        raise fault(source, "x", f"dtype {x.dtype}", expected, "convert it with x.astype(numpy.int16)")
+    if model_counts_per_unit is not None:
+        given = _model_scale(source, model_counts_per_unit, x.shape[2])
+    return _quantize_float(source, x, given, [] if notes is None else notes)
+
+
+def _is_mulaw(source, arrays, x):
+    encoding = arrays.get("encoding")
+    if encoding is not None:
+        text = str(encoding.item()) if encoding.size == 1 and encoding.dtype.kind in "US" else f"{encoding.dtype} array"
+        text = text.removeprefix("b'").removesuffix("'")
+        if text not in ("mulaw8", "none", ""):
+            raise fault(source, "encoding", repr(text[:40]), "mulaw8", "decode x yourself and leave encoding out")
+        if text == "mulaw8" and x.dtype != np.uint8:
+            raise fault(source, "x", f"dtype {x.dtype}", "uint8, because encoding = mulaw8", "drop encoding")
+        return text == "mulaw8"
+    return False
+
+
+def mulaw_counts(x):
+    """Decode 8-bit mu-law (uint8, any shape) to int16 counts, full scale 32767."""
+    codes = np.arange(256) / 127.5 - 1
+    amplitude = np.sign(codes) * (256 ** np.abs(codes) - 1) / 255
+    return np.rint(amplitude * MULAW_FULL_SCALE).astype(np.int16)[x]
+
+
+def _scale(source, arrays, n_channels):
+    expected = "float, one a channel, finite and > 0"
+    scale = arrays.get("counts_per_unit")
+    if scale is None:
+        return None
+    if scale.ndim == 0 and scale.dtype.kind in "fiu":
+        scale = np.repeat(scale, n_channels)
+    scale = _vector(source, {"counts_per_unit": scale}, "counts_per_unit", n_channels, "fiu", expected)
+    with np.errstate(over="ignore", under="ignore"):
+        scale = scale.astype(np.float32)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise fault(
+            source, "counts_per_unit", f"{scale.min()} .. {scale.max()}", expected, "correct it or leave it out"
+        )
+    return scale
+
+
+def _model_scale(source, counts_per_unit, n_channels):
+    scale = np.asarray(counts_per_unit, np.float32)
+    if scale.shape != (n_channels,):
+        raise fault(source, "x", f"{n_channels} channels", f"{scale.size}, as the model has", "give it matching data")
+    return scale
+
+
+def _quantize_float(source, x, scale, notes):
+    if not np.isfinite(x).all():
+        where = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise fault(source, "x", f"{x[tuple(where)]} at {where}", "finite numbers", "remove or fill those windows")
+    largest = np.abs(x).max(axis=(0, 1)).astype(np.float64)
+    if largest.max() > 1e30:
+        raise fault(source, "x", f"a value of size {largest.max():.3g}", "at most 1e30", "choose a larger unit")
+    if scale is None:
+        scale = automatic_counts_per_unit(largest)
+    clipped = largest * scale > 32767.5
+    counts = np.empty(x.shape, np.int16)
+    for channel, factor in enumerate(scale.astype(np.float64)):
+        counts[:, :, channel] = np.clip(np.rint(x[:, :, channel] * factor), -32768, 32767)
+    if clipped.any():
+        notes.append(f"{source}: counts_per_unit makes {clipped.sum()} of {len(clipped)} channels clip at int16")
+    return counts, scale
+
+
+def automatic_counts_per_unit(largest):
+    """Counts per unit for float data: a power of two that leaves twice the range that was seen.
+
+    Args:
+        largest: float (C,), largest magnitude of each channel, in units, at most 1e30.
+    Returns:
+        float32 (C,); largest * result lies in (8192, 16384], or is 0.
+    """
+    _, exponent = np.frexp(np.where(largest > 0, largest, 1.0))
+    exact = np.ldexp(1.0, np.clip(14 - exponent, -120, 120))
+    return np.where(largest > 0, exact, 1.0).astype(np.float32)
+
+
+def _default_units(arrays, n_channels):
+    known = "counts_per_unit" in arrays or arrays["x"].dtype != np.int16
+    return ["" if known else "count"] * n_channels
+
+
+def _classes(source, arrays, n_windows):
+    y = _require(arrays, source, "y", "class numbers (N,)")
+    y = _vector(source, arrays, "y", n_windows, "biuf", "class numbers as integers")
+    if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.rint(y)).all()):
+        raise fault(
+            source, "y", "fractions, NaN or inf", "class numbers as integers", "number the classes 0, 1, 2, ..."
+        )
+    labels = arrays.get("labels")
+    if labels is not None:
+        labels = _texts(source, arrays, "labels", labels.shape[0] if labels.ndim == 1 else 0)
+    n_classes = len(labels) if labels else MAX_CLASSES
+    if y.min() < 0 or y.max() >= n_classes:
+        expected = f"0..{n_classes - 1}, " + ("one of the labels" if labels else f"at most {MAX_CLASSES} classes")
+        raise fault(source, "y", f"{y.min()}..{y.max()}", expected, "number the classes 0, 1, 2, ...")
+    y = y.astype(np.int64)
+    labels = labels or [f"class {i}" for i in range(int(y.max()) + 1)]
+    if not 2 <= len(labels) <= MAX_CLASSES:
+        raise fault(source, "labels", f"{len(labels)} classes", f"2..{MAX_CLASSES}", "a classifier needs two or more")
+    return y, labels
+
+
+def _test(source, arrays, n_windows):
+    test = _vector(source, arrays, "test", n_windows, "biu", "bool")
+    if test is None:
+        return None
+    if test.min() < 0 or test.max() > 1:
+        raise fault(source, "test", f"{test.min()}..{test.max()}", "False or True", "mark the test windows with True")
+    test = test.astype(bool)
+    if test.all() or not test.any():
+        raise fault(source, "test", f"{test.sum()} of {len(test)} windows", "some on each side", "or leave it out")
+    return test
+
+
+def _texts(source, arrays, key, length, distinct=True):
+    """A list of short texts, or None where the key is absent."""
+    array = _vector(source, arrays, key, length, "US", "texts")
+    if array is None:
+        return None
+    texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.tolist()]
+    bad = next((text for text in texts if not text.isprintable() or len(text) > 64), None)
+    if bad is not None:
+        got = repr(bad[:40]).encode("ascii", "backslashreplace").decode()
+        raise fault(source, key, got, "printable texts of at most 64 characters", "shorten it")
+    if distinct and (len(set(texts)) != len(texts) or "" in texts):
+        raise fault(source, key, "an empty or repeated text", "a different text for each", "rename it")
+    return texts
+
+
+def _sample_rate(source, arrays):
+    rate = arrays.get("sample_rate_hz")
+    if rate is None:
+        return 0.0
+    expected = "one number in 1e-3..1e6"
+    if rate.size != 1 or rate.dtype.kind not in "fiu":
+        raise fault(source, "sample_rate_hz", f"{rate.dtype} {rate.shape}", expected, "correct it or leave it out")
+    value = float(rate.reshape(()))
+    if not 1e-3 <= value <= 1e6:
+        raise fault(source, "sample_rate_hz", value, expected, "correct it or leave it out")
+    return value
+
+
+def _groups(source, arrays, y, test, notes):
+    """Group index of each window and the names of the groups."""
+    group = _vector(source, arrays, "group", len(y), "biuUS", "integers or texts")
+    if group is None:
+        notes.append(
+            f"{source}: there is no key group, so windows are split at random by contiguous blocks; where windows "
+            "of one person or machine are on both sides, the accuracy is too high: add group"
+        )
+        return _blocks(y, test)
+    names, index = np.unique(group, return_inverse=True)
+    if len(names) < 2:
+        raise fault(source, "group", f"1 group in {len(y)} windows", "2 or more", "or leave group out")
+    texts = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
+    return index.reshape(-1).astype(np.int64), texts
+
+
+def _blocks(y, test):
+    """Stand-in groups: block k holds the k-th stretch of the windows of every class, in file order."""
+    sides = [np.ones(len(y), bool)] if test is None else [~test, test]
+    group = np.zeros(len(y), np.int64)
+    for side, mask in enumerate(sides):
+        for label in np.unique(y[mask]):
+            members = np.flatnonzero(mask & (y == label))
+            group[members] = side * BLOCKS + np.arange(len(members)) * BLOCKS // len(members)
+    used, group = np.unique(group, return_inverse=True)
+    return group.reshape(-1), [f"block {number}" for number in used]
+
+
+def _check_fixed_split(source, windows):
+    both = np.intersect1d(windows.group[windows.test], windows.group[~windows.test])
+    if len(both):
+        got = f"group {windows.group_names[both[0]]!r} on both sides ({len(both)} such groups)"
+        raise fault(source, "test", got, "each group on one side", "move all windows of a group together")
