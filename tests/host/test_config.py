@@ -175,7 +175,9 @@ def mangle(rng, raw):
         elif kind == 4:
             equals = raw.find(b"=", at)
             if equals >= 0:
-                raw[equals + 1 : equals + 3] = rng.choice([b" -1", b" []", b" {}", b" true", b" 'x'", b" 9e99", b" inf"])
+                raw[equals + 1 : equals + 3] = rng.choice(
+                    [b" -1", b" []", b" {}", b" true", b" 'x'", b" 9e99", b" inf"]
+                )
         else:
             raw[at] ^= 1 << rng.randrange(8)
         if not raw:

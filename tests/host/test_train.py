@@ -1,0 +1,211 @@
+"""Training: what a run leaves, that it repeats, survives Ctrl-C, and what a damaged run says."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attn8.config import AugmentationConfig, Config, apply_overrides
+from attn8.data import Windows
+from attn8.errors import RunError
+from attn8.evaluate import accuracy, confusion_matrix, evaluate_float, macro_f1, per_group, predict_float
+
+torch = pytest.importorskip("torch")
+
+from attn8 import train as module  # noqa: E402
+from attn8.train import load_run, make_optimizer, train, write_atomic  # noqa: E402
+
+SMALL = [
+    "training.epochs=3",
+    "training.batch_size=16",
+    "model.layers=1",
+    "model.d_model=8",
+    "model.heads=2",
+    "model.ff=8",
+    "model.stem=[{channels=8, kernel=4, stride=4}]",
+    "data.validation_groups=1",
+]
+
+
+def small_config(*overrides):
+    config = apply_overrides(Config(), [*SMALL, *overrides])
+    quiet = AugmentationConfig(rotation_rad=0.2, time_warp=0.1, crop=0.0, scale=0.1, noise=0.1, channel_dropout=0.0)
+    return replace(config, training=replace(config.training, augmentation=quiet))
+
+
+def tones(n=161, length=32):
+    """Three classes that differ in frequency, from seven people of different strength."""
+    rng = np.random.default_rng(0)
+    y, group = np.arange(n) % 3, np.arange(n) // 3 % 7
+    time = np.arange(length)[None, :, None]
+    phase = rng.uniform(0, 6.28, (n, 1, 3))
+    wave = np.sin(time * 0.4 * (1 + y[:, None, None]) + phase) * (600 + 50 * group[:, None, None])
+    x = np.rint(wave + rng.normal(0, 30, wave.shape) + [0, 500, -90]).astype(np.int16)
+    names = [f"person {i}" for i in range(7)]
+    return Windows(
+        x, y, group, None, ["slow", "mid", "fast"], ["ax", "ay", "az"], ["g"] * 3,
+        np.full(3, 1000, np.float32), 50.0, 16, "tones", names,
+    )  # fmt: skip
+
+
+def test_training_learns_and_leaves_a_run_that_loads(tmp_path):
+    windows = tones(483)
+    result = train(small_config("training.epochs=12", "training.learning_rate=0.02"), windows, tmp_path, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == result.history and [line["epoch"] for line in lines] == list(range(1, 13))
+    assert {"loss", "train_accuracy", "validation_accuracy", "validation_macro_f1"} <= set(lines[0])
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    scores = evaluate_float(result.model, windows, result.split.test)
+    assert scores["accuracy"] > 0.8 and scores["macro_f1"] > 0.8
+
+    config, model, meta = load_run(tmp_path)
+    assert config == result.config and not model.training
+    assert np.array_equal(predict_float(model, windows.x), predict_float(result.model, windows.x))
+    assert meta["labels"] == ["slow", "mid", "fast"] and meta["test_groups"] == result.split.test_groups
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_same_seed_same_weights_other_seed_other_weights(tmp_path):
+    results = [train(small_config(), tones(), tmp_path / str(i), seed, False) for i, seed in enumerate((5, 5, 6))]
+    first, second, third = ((result.out_dir / "model.safetensors").read_bytes() for result in results)
+    assert first == second != third
+    assert results[0].config.training.seed == 5
+
+
+def test_input_statistics_come_from_training_windows_only(tmp_path):
+    windows = tones()
+    result = train(small_config("training.epochs=1"), windows, tmp_path, progress=False)
+    expected = np.rint(windows.x[result.split.train].reshape(-1, 3).astype(float).mean(0))
+    assert result.model.input_mean.tolist() == expected.tolist()
+
+
+def test_test_windows_do_not_reach_the_weights(tmp_path):
+    windows, garbled = tones(), tones()
+    first = train(small_config(), windows, tmp_path / "a", progress=False)
+    garbled.x[first.split.test] = 31000
+    garbled.y[first.split.test] = 0
+    second = train(small_config(), garbled, tmp_path / "b", progress=False)
+    assert all(a.equal(b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+
+
+def test_interrupt_leaves_the_last_finished_epoch(tmp_path, monkeypatch):
+    windows, real = tones(), module.epoch_metrics
+
+    def interrupted(model, windows, split, epoch, *figures):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return real(model, windows, split, epoch, *figures)
+
+    monkeypatch.setattr(module, "epoch_metrics", interrupted)
+    result = train(small_config(), windows, tmp_path, progress=False)
+    assert result.interrupted and len(result.history) == 2
+    _, model, _ = load_run(tmp_path)
+    assert np.array_equal(predict_float(model, windows.x), predict_float(result.model, windows.x))
+
+
+def test_interrupt_before_the_first_epoch_goes_on_to_the_caller(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "epoch_metrics", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(), tones(), tmp_path, progress=False)
+    with pytest.raises(RunError, match=r"model\.safetensors"):
+        load_run(tmp_path)
+
+
+def test_a_new_run_drops_the_results_of_the_old_one(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    train(small_config("training.epochs=1"), tones(), tmp_path, progress=False)
+    train(small_config("training.epochs=1"), tones(), tmp_path, progress=False)
+    assert not (tmp_path / "metrics.json").exists()
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_batch_never_holds_a_single_window(tmp_path):
+    windows = tones()
+    n_train = len(train(small_config("training.epochs=1"), windows, tmp_path, progress=False).split.train)
+    train(small_config("training.epochs=1", f"training.batch_size={n_train - 1}"), windows, tmp_path, progress=False)
+
+
+def test_only_matrices_decay():
+    net = module.Attn8Net(small_config().model, 32, 3, 3)
+    decayed, others = make_optimizer(net, 1e-3, 0.02).param_groups
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    assert all(names[id(p)].endswith("weight") and p.ndim >= 2 for p in decayed["params"])
+    assert {names[id(p)] for p in others["params"]} >= {"blocks.0.attention.relative_bias", "head.bias", "norm.weight"}
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.02, 0.0)
+    assert len(decayed["params"]) + len(others["params"]) == len(list(net.parameters()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train(small_config("training.epochs=1"), tones(), folder, progress=False)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.toml", None),
+        ("config.toml", b"[model]\nheads = 7\n"),
+        ("config.toml", b""),  # the default network, which these weights do not fit
+        ("meta.json", None),
+        ("meta.json", b"{"),
+        ("meta.json", b"[]"),
+        ("meta.json", b'{"version": 1}'),
+        ("model.safetensors", None),
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\xff" * 100),
+    ],
+)
+def test_a_damaged_run_is_a_run_error(tmp_path, finished, name, content):
+    for file, raw in {**finished, name: content}.items():
+        if raw is not None:
+            (tmp_path / file).write_bytes(raw)
+    with pytest.raises(RunError) as caught:
+        load_run(tmp_path)
+    assert "train it again" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    write_atomic(tmp_path / "a", b"old")
+    with pytest.raises(TypeError):
+        write_atomic(tmp_path / "a", "not bytes")
+    assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_run_folder_that_cannot_be_made_is_a_run_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="--out"):
+        train(small_config(), tones(), tmp_path / "file" / "run", progress=False)
+
+
+# ---- figures
+
+
+def test_confusion_matrix_counts_rows_by_true_class():
+    assert confusion_matrix([0, 0, 1, 2], [0, 1, 1, 0], 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_macro_f1_is_the_mean_over_classes_that_occur():
+    y, predicted = [0, 0, 0, 1], [0, 0, 1, 1]
+    assert macro_f1(y, predicted, 2) == pytest.approx((0.8 + 2 / 3) / 2)
+    assert macro_f1(y, predicted, 5) == macro_f1(y, predicted, 2)
+    assert macro_f1([0, 0], [1, 1], 2) == 0
+    assert accuracy(y, predicted) == 0.75
+
+
+def test_per_group_scores_add_up():
+    y, predicted, group = np.array([0, 1, 0, 1]), np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
+    scores = per_group(y, predicted, group, ["a", "b"], 2)
+    assert scores["a"]["accuracy"] == 1 and scores["b"] == {"n": 2, "accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
+
+
+def test_prediction_does_not_depend_on_the_batch_and_keeps_the_mode():
+    net = module.Attn8Net(small_config().model, 32, 3, 3).train()
+    x = tones().x[:20]
+    assert np.allclose(predict_float(net, x, batch=7), predict_float(net, x), atol=1e-5)
+    assert net.training and predict_float(net, x[:0]).shape == (0, 3)
