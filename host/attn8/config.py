@@ -252,8 +252,8 @@ def to_toml(config):
 def describe(item):
     """One line on a dataclass field: what it is, its unit and the values it accepts."""
     meta = item.metadata
-    parts = [meta["doc"], meta["unit"] and f"[{meta['unit']}]", _expected(item)]
-    return "  ".join(part for part in parts if part)
+    unit = f" [{meta['unit']}]" if meta["unit"] else ""
+    return f"{meta['doc']}{unit} ({_expected(item)})"
 
 
 def _write_table(lines, table):

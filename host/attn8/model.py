@@ -3,7 +3,10 @@
 import torch
 from torch import nn
 
+from .errors import ConfigError
 from .layers import Block, ConvStage, token_norm
+
+MAX_TOKENS = 1024  # training holds (N, H, T, T) scores: more would exhaust the memory of a laptop
 
 
 class Attn8Net(nn.Module):
@@ -16,7 +19,8 @@ class Attn8Net(nn.Module):
         n_outputs: classes.
 
     Buffers ``input_mean`` (whole numbers) and ``input_std`` (at least 1), both float (C,) in counts, belong to
-    the training windows; ``set_input_statistics`` fills them.
+    the training windows; ``set_input_statistics`` fills them. Raises ConfigError where the stem leaves more than
+    MAX_TOKENS tokens.
     """
 
     def __init__(self, model, window, n_channels, n_outputs):
@@ -29,6 +33,11 @@ class Attn8Net(nn.Module):
         for stage in model.stem:
             self.stem.append(ConvStage(n_features, stage, n_tokens, model.causal, model.activation))
             n_features, n_tokens = stage.channels, self.stem[-1].n_tokens
+        if n_tokens > MAX_TOKENS:
+            raise ConfigError(
+                f"model.stem: got {n_tokens} tokens for windows of {window} samples, expected at most {MAX_TOKENS}; "
+                "raise a stride"
+            )
         self.n_tokens = n_tokens
         self.blocks = nn.ModuleList(Block(model, n_tokens) for _ in range(model.layers))
         self.norm = token_norm(model.norm, model.d_model)

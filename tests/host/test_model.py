@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from attn8.config import ModelConfig, Stage
+from attn8.errors import ConfigError
 
 torch = pytest.importorskip("torch")
 
@@ -147,6 +148,11 @@ def test_input_statistics_are_whole_means_and_never_zero():
     assert np.allclose(net.input_std, np.maximum(flat.std(0), 1))
     assert net.input_std[2] == 1
     assert {"input_mean", "input_std"} <= set(net.state_dict())
+
+
+def test_too_many_tokens_are_a_config_error():
+    with pytest.raises(ConfigError, match="raise a stride"):
+        Attn8Net(model_config(), 16000, 1, 2)
 
 
 def test_parameters_are_counted():
