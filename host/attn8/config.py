@@ -273,19 +273,13 @@ def _toml_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + "".join(_toml_character(character) for character in value) + '"'
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'  # printable, as checked
     if isinstance(value, list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     if isinstance(value, Settings):
         pairs = (f"{item.name} = {_toml_value(getattr(value, item.name))}" for item in fields(value))
         return "{" + ", ".join(pairs) + "}"
     return repr(value)
-
-
-def _toml_character(character):
-    if character in '"\\':
-        return "\\" + character
-    return f"\\u{ord(character):04x}" if ord(character) < 32 or ord(character) == 127 else character
 
 
 # ---- building and checking -----------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def run_epochs(model, config, windows, split):
     for epoch in range(settings.epochs):
         model.train()
         total_loss, n_right = 0.0, 0
-        # Parts of nearly equal size: BatchNorm cannot take a last batch of one window.
+        # Parts of nearly equal size: the statistics of a last batch of one window would be noise.
         for batch in torch.randperm(len(x), generator=order).tensor_split(n_steps):
             logits = model(augment(x[batch].float()))
             loss = functional.cross_entropy(logits, y[batch], label_smoothing=settings.label_smoothing)

@@ -317,6 +317,14 @@ def test_header_that_claims_more_than_the_file_holds_is_refused(tmp_path):
     assert "100 bytes of values" in fault_of(tmp_path / "a.npz")
 
 
+def test_a_damaged_array_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays())
+    raw = bytearray((tmp_path / "a.npz").read_bytes())
+    raw[raw.index(arrays()["y"].tobytes()) + 5] ^= 1  # the CRC of the zip member no longer holds
+    (tmp_path / "b.npz").write_bytes(raw)
+    assert "b.npz: y: got an unreadable array" in fault_of(tmp_path / "b.npz")
+
+
 def damage(rng, raw):
     """Damage an .npz: flip, cut, insert or repeat bytes, in the container or in a repacked member."""
     if rng.random() < 0.5:
