@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
@@ -257,7 +258,8 @@ class ProgressBar:
 
     def __init__(self, n_epochs, shown):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, TextColumn("{task.fields[figures]}"), disable=not shown)
+        figures, console = TextColumn("{task.fields[figures]}"), Console(stderr=True)  # stdout is for --json
+        self.bar = Progress(*columns, figures, console=console, disable=not shown)
         self.task = self.bar.add_task("training", total=n_epochs, figures="")
 
     def __enter__(self):

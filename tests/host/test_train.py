@@ -66,6 +66,14 @@ def test_training_learns_and_leaves_a_run_that_loads(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_progress_goes_to_stderr_only(tmp_path, capsys):
+    train(small_config("training.epochs=1"), tones(), tmp_path, progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == "" and "training" in shown.err
+    train(small_config("training.epochs=1"), tones(), tmp_path, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_same_seed_same_weights_other_seed_other_weights(tmp_path):
     results = [train(small_config(), tones(), tmp_path / str(i), seed, False) for i, seed in enumerate((5, 5, 6))]
     first, second, third = ((result.out_dir / "model.safetensors").read_bytes() for result in results)
