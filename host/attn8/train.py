@@ -17,7 +17,7 @@ from .config import load_config, to_toml
 from .data import axes_triples, split_windows
 from .data.augment import Augment
 from .errors import Attn8Error, RunError
-from .evaluate import evaluate_float
+from .evaluate import evaluate_float, scores
 from .model import Attn8Net
 
 META_VERSION = 1
@@ -118,7 +118,7 @@ def run_epochs(model, config, windows, split):
     )
     for epoch in range(settings.epochs):
         model.train()
-        total_loss, n_right = 0.0, 0
+        total_loss, predicted = 0.0, torch.empty_like(y)
         # Parts of nearly equal size: the statistics of a last batch of one window would be noise.
         for batch in torch.randperm(len(x), generator=order).tensor_split(n_steps):
             logits = model(augment(x[batch].float()))
@@ -129,16 +129,18 @@ def run_epochs(model, config, windows, split):
             optimizer.step()
             schedule.step()
             total_loss += loss.item() * len(batch)
-            n_right += (logits.argmax(1) == y[batch]).sum().item()
-        yield epoch_metrics(model, windows, split, epoch + 1, total_loss / len(x), n_right / len(x))
+            predicted[batch] = logits.argmax(1)
+        train_scores = scores(y.numpy(), predicted.numpy(), len(windows.labels))
+        yield epoch_metrics(model, windows, split, epoch + 1, total_loss / len(x), train_scores)
 
 
-def epoch_metrics(model, windows, split, epoch, loss, train_accuracy):
-    """One line of metrics.jsonl; the training figures are those of the varied windows."""
-    metrics = {"epoch": epoch, "loss": loss, "train_accuracy": train_accuracy}
+def epoch_metrics(model, windows, split, epoch, loss, train_scores):
+    """One line of metrics.jsonl; loss and training scores are those of the varied windows, met on the way."""
+    metrics = {"epoch": epoch, "loss": loss}
+    metrics |= {f"train_{name}": value for name, value in train_scores.items()}
     if len(split.validation):
-        scores = evaluate_float(model, windows, split.validation)
-        metrics |= {"validation_accuracy": scores["accuracy"], "validation_macro_f1": scores["macro_f1"]}
+        found = evaluate_float(model, windows, split.validation)
+        metrics |= {"validation_accuracy": found["accuracy"], "validation_macro_f1": found["macro_f1"]}
     return metrics
 
 
@@ -270,8 +272,7 @@ class ProgressBar:
         self.bar.stop()
 
     def advance(self, metrics):
-        figures = f"loss {metrics['loss']:.3f}  training accuracy {metrics['train_accuracy']:.1%}"
-        if "validation_accuracy" in metrics:
-            accuracy, f1 = metrics["validation_accuracy"], metrics["validation_macro_f1"]
-            figures += f"  validation accuracy {accuracy:.1%} macro-F1 {f1:.3f}"
+        part = "validation" if "validation_accuracy" in metrics else "train"
+        accuracy, f1 = metrics[f"{part}_accuracy"], metrics[f"{part}_macro_f1"]
+        figures = f"loss {metrics['loss']:.3f}  {part} accuracy {accuracy:.1%}  macro-F1 {f1:.3f}"
         self.bar.update(self.task, advance=1, figures=figures)

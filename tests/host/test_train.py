@@ -54,7 +54,7 @@ def test_training_learns_and_leaves_a_run_that_loads(tmp_path):
     result = train(small_config("training.epochs=12", "training.learning_rate=0.02"), windows, tmp_path, progress=False)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == result.history and [line["epoch"] for line in lines] == list(range(1, 13))
-    assert {"loss", "train_accuracy", "validation_accuracy", "validation_macro_f1"} <= set(lines[0])
+    assert {"loss", "train_accuracy", "train_macro_f1", "validation_accuracy", "validation_macro_f1"} <= set(lines[0])
     assert lines[-1]["loss"] < lines[0]["loss"]
     scores = evaluate_float(result.model, windows, result.split.test)
     assert scores["accuracy"] > 0.8 and scores["macro_f1"] > 0.8
@@ -136,6 +136,11 @@ def test_a_batch_never_holds_a_single_window(tmp_path):
     n_train = len(train(small_config(*one_token), tones(), tmp_path, progress=False).split.train)
     # BatchNorm refuses a batch of one value a channel: one window of one token.
     train(small_config(*one_token, f"training.batch_size={n_train - 1}"), tones(), tmp_path, progress=False)
+
+
+def test_one_step_is_enough_for_a_run(tmp_path):
+    result = train(small_config("training.epochs=1", "training.batch_size=4096"), tones(), tmp_path, progress=False)
+    assert len(result.history) == 1
 
 
 def test_only_matrices_decay():
