@@ -44,6 +44,8 @@ LIMITS = (
     Constant("ARENA_ALIGNMENT", 4, "arena offsets, record payloads and weight rows are multiples of it"),
 )
 
+LIMIT = {c.name: c.value for c in LIMITS}
+
 TASKS = (Constant("CLASSIFICATION", 1, "the outputs are logits; the largest wins"),)
 
 INPUT_TYPES = (
@@ -395,4 +397,4 @@ def row_bytes(row):
 
 def padded(n):
     """Returns n rounded up to the arena alignment of 4."""
-    return (n + 3) & ~3
+    return -(-n // LIMIT["ARENA_ALIGNMENT"]) * LIMIT["ARENA_ALIGNMENT"]

@@ -1,0 +1,62 @@
+"""The arena planner: one memory block for all tensors of a run. models/FORMAT.md, "Arena"."""
+
+from .spec import padded
+
+
+def live_bytes(blocks):
+    """Returns the largest sum of block sizes that live in one step: no plan can be smaller.
+
+    Args:
+        blocks: list of (bytes, first step, last step), sizes already multiples of 4.
+    """
+    last = max((end for _, _, end in blocks), default=0)
+    return max(sum(size for size, first, end in blocks if first <= step <= end) for step in range(last + 1))
+
+
+def _place(blocks, order):
+    """Places the blocks in this order, each at the lowest free offset. Returns (offsets, arena bytes)."""
+    offsets, placed, top = [0] * len(blocks), [], 0
+    for i in order:
+        size, first, last = blocks[i]
+        neighbours = [j for j in placed if blocks[j][1] <= last and first <= blocks[j][2]]
+        offset = 0
+        while True:
+            ends = [offsets[j] + blocks[j][0] for j in neighbours if _overlap(offset, size, offsets[j], blocks[j][0])]
+            if not ends:
+                break
+            offset = min(ends)
+        offsets[i] = offset
+        placed.append(i)
+        top = max(top, offset + size)
+    return offsets, top
+
+
+def _overlap(a, a_size, b, b_size):
+    return a < b + b_size and b < a + a_size
+
+
+def plan(blocks):
+    """Places blocks of memory so that those that live at the same time do not overlap.
+
+    Args:
+        blocks: list of (bytes, first step, last step); block i is tensor i, then the scratch of each op.
+            Blocks of 0 bytes take part and get offset 0.
+
+    Returns:
+        (offsets, arena bytes, live bytes): an offset for each block, the size of the arena, and its floor.
+
+    Source:
+        models/FORMAT.md, "Arena".
+    """
+    blocks = [(padded(size), first, last) for size, first, last in blocks]
+    floor = live_bytes(blocks)
+    keys = (lambda b: -b[0], lambda b: b[1], lambda b: b[1] - b[2])
+    best = None
+    for key in keys:
+        order = sorted((i for i in range(len(blocks)) if blocks[i][0]), key=lambda i, key=key: (key(blocks[i]), i))
+        offsets, top = _place(blocks, order)
+        if best is None or top < best[1]:
+            best = (offsets, top)
+        if best[1] == floor:
+            break
+    return best[0], best[1], floor
