@@ -118,10 +118,9 @@ class Builder:
         n = acc.shape[-1]
         spread = np.maximum(acc.reshape(-1, n).std(0), 1.0)
         scales = gain * 40.0 / spread * self.rng.uniform(0.5, 2.0, n)
-        numbers = [arithmetic.choose_requantize(float(s)) for s in scales]
-        m, pre, post = (np.array(c) for c in zip(*numbers, strict=True))
+        m, pre, post = arithmetic.choose_requantize(scales)
         offset = self.rng.integers(-10, 11, n) * np.ceil(spread / 10).astype(np.int64)
-        bias = offset + np.array([arithmetic.rounding_half(int(p)) for p in pre])
+        bias = offset + arithmetic.rounding_half(pre)
         rare = self.rng.random(n) < 0.03
         m = np.where(rare, self.rng.integers(0, 32768, n), m)
         post = np.where(rare, self.rng.integers(1, 30, n), post)
@@ -179,7 +178,7 @@ class Builder:
         acc = self.tensors[source].sum(1, keepdims=True)
         m, pre, post = arithmetic.choose_requantize(float(40 / max(1.0, acc.std())))
         half = arithmetic.rounding_half(pre)
-        return self._append(MeanPool(source, Requantize(*(np.array([v]) for v in (half, m, pre, post)))))
+        return self._append(MeanPool(source, Requantize(*(np.reshape(v, 1) for v in (half, m, pre, post)))))
 
 
 def build_graph(shape, seed=0):

@@ -173,31 +173,39 @@ def _mantissa(s):
 
 
 def choose_requantize(s):
-    """Chooses (multiplier, pre, post) for a real scale s = s_in*s_w/s_out > 0 of an int8 output.
+    """Chooses (multiplier, pre, post) for real scales s = s_in*s_w/s_out > 0 of an int8 output.
+
+    Args:
+        s: float, or array (N,).
+
+    Returns:
+        three int64 arrays of the shape of s.
 
     Raises:
-        QuantizeError: if s is not positive and finite, or about 2^14 or larger.
+        QuantizeError: if a scale is not positive and finite, or about 2^14 or larger.
 
     Source:
-        the choice at pack time in models/FORMAT.md, "scales".
+        models/FORMAT.md, "scales".
     """
-    if not (s > 0 and np.isfinite(s)):
-        raise QuantizeError(f"a scale is {s}, expected a positive finite number: calibrate on data that varies")
-    m, e = _mantissa(s)
-    pre = 0
-    while pre < 15 and 32767 * m * 2.0**pre < 129 * 2.0**e:
-        pre += 1
+    s = np.asarray(s, dtype=np.float64)
+    if not np.all((s > 0) & np.isfinite(s)):
+        raise QuantizeError(f"a scale is {s.min()}, expected positive finite numbers: calibrate on data that varies")
+    fraction, exponent = np.frexp(s)
+    m, e = np.floor(fraction * 32768 + 0.5).astype(np.int64), 15 - exponent.astype(np.int64)
+    carried = m == 1 << 15
+    m, e = np.where(carried, 1 << 14, m), np.where(carried, e - 1, e)
+    enough = 32767.0 * m[..., None] * 2.0 ** np.arange(15) >= 129 * np.exp2(e.astype(np.float64))[..., None]
+    pre = np.where(enough.any(-1), enough.argmax(-1), 15)
     post = e - pre
-    if post < 1:
-        raise QuantizeError(f"a scale is {s:.3g}, expected less than 2^14: calibrate on data that varies")
-    if post > 29:
-        m, post = m >> min(post - 29, 15), 29
-    return m, pre, post
+    if np.any(post < 1):
+        raise QuantizeError(f"a scale is {s.max():.3g}, expected less than 2^14: calibrate on data that varies")
+    dead = np.clip(post - 29, 0, 15)
+    return m >> dead, pre, np.minimum(post, 29)
 
 
 def rounding_half(pre):
-    """Returns 2^(pre-1), or 0 when pre is 0: what a bias contains so that the first shift rounds."""
-    return (1 << pre) >> 1
+    """Returns 2^(pre-1), or 0 where pre is 0: what a bias contains so that the first shift rounds."""
+    return np.left_shift(1, pre) >> 1
 
 
 def choose_softmax(r):

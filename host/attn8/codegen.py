@@ -4,6 +4,7 @@
     python -m attn8.codegen --check    exits 1 and names them
 """
 
+import struct
 import sys
 from pathlib import Path
 
@@ -90,23 +91,34 @@ def c_header():
 def device_block():
     """Returns the generated lines of device/attn8/format.py: const() numbers, tables as bytes, no doc text.
 
-    Names begin with an underscore where only the package uses them, so that const() leaves no trace in RAM.
+    Names begin with an underscore where only that file uses them, so that const() leaves no trace in RAM.
     """
     out = [f"# {_NOTE}"]
     out += [f"_{name} = const({value})" for name, value, _ in _numbers()]
-    out += [f"_{name} = const({offset})" for name, offset in _offsets()]
     out += [f"_ERR_{e.name} = const({e.code})" for e in spec.ERRORS]
-    out += [f"_FIELDS_{name} = {_short(fields)!r}" for name, fields in _rows()]
-    out.append(f"EXP = {bytes(spec.exp_table())!r}")
+    for name, fields in _rows():
+        out += [f"_FIELDS_{name} = (", *(f"    {_packed(*row)!r}" for row in _field_rows(fields)), ")"]
+    out.append("OP_NAMES = (")
+    out += [f"    {r.name!r}," for r in spec.OPS]
+    table = bytes(spec.exp_table())
+    out += [")", "EXP = (", *(f"    {table[i : i + 16]!r}" for i in range(0, 256, 16)), ")"]
     return "\n".join(out) + "\n"
 
 
-def _short(fields):
-    """Packs a field table for the device: 11 bytes a field (offset, type, error, low i32, high i32)."""
-    out = b""
-    for offset, type_code, error, low, high in _field_rows(fields):
-        out += bytes([offset, type_code, error]) + low.to_bytes(4, "little", signed=True) + high.to_bytes(4, "little", signed=True)
-    return out
+def device_errors():
+    """Returns the text of device/attn8/errors.py, which the device imports only when an error is raised."""
+    actions = list(dict.fromkeys(e.action for e in spec.ERRORS))
+    out = ['"""What each error code means and what to do about it; imported when an error is raised."""', ""]
+    out += [f"# {_NOTE}", "ACTIONS = ("]
+    out += [f'    "{action}",' for action in actions]
+    out += [")", "TEXTS = {  # code: (name, what, index of ACTIONS)"]
+    out += [f'    {e.code}: ("{e.name}", "{e.what}", {actions.index(e.action)}),' for e in spec.ERRORS]
+    return "\n".join([*out, "}"]) + "\n"
+
+
+def _packed(offset, type_code, error, low, high):
+    """Packs a field for the device into 11 bytes: offset, type, error, low i32, high i32."""
+    return struct.pack("<BBBii", offset, type_code, error, low, high)
 
 
 def _table(head, rows):
@@ -180,6 +192,7 @@ def outputs(root=ROOT):
     return {
         format_md: text,
         root / "native_modules" / "core" / "a8_format.h": c_header(),
+        device.with_name("errors.py"): device_errors(),
         device: replace_block(device.read_text(encoding="utf-8"), "# generated: begin", "# generated: end", device_block()),
     }
 
