@@ -1,0 +1,299 @@
+/* Portable kernels. Sums with numbers that are read from the file wrap as uint32_t and their shifts are masked, so a
+ * file that changes after it was checked cannot make them undefined.
+ */
+#include "a8_kernels.h"
+
+#include "a8_bytes.h"
+
+typedef struct {
+    int32_t bias;
+    int32_t multiplier;
+    uint32_t pre;
+    uint32_t post_1; /* post - 1 */
+    int32_t low;
+    int32_t high;
+} row_t;
+
+static inline row_t clamped_row(uint32_t clamp)
+{
+    row_t r = {0, 0, 0, 0, clamp == A8_CLAMP_FULL ? -128 : clamp == A8_CLAMP_KEY ? -127 : 0, 127};
+    return r;
+}
+
+static inline void load_row(row_t *r, const uint8_t *p)
+{
+    uint32_t scale = a8_u32_aligned(p + 4);
+    r->bias = (int32_t)a8_u32_aligned(p);
+    r->multiplier = (int32_t)(scale & 0xFFFF);
+    r->pre = scale >> 16 & 15;
+    r->post_1 = ((scale >> 24) - 1) & 31;
+}
+
+static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high)
+{
+    return v > high ? high : v < low ? low : v;
+}
+
+static inline int8_t requantize(const row_t *r, int32_t acc)
+{
+    int32_t v = (int32_t)((uint32_t)acc + (uint32_t)r->bias) >> r->pre;
+    if ((uint32_t)v + 32768u > 65535u)
+        return (int8_t)(v < 0 ? r->low : r->high);
+    return (int8_t)clamp_s32(((v * r->multiplier >> r->post_1) + 1) >> 1, r->low, r->high);
+}
+
+/* The inner loop of everything with weights, n >= 1. */
+static inline int32_t dot(const int8_t *a, const int8_t *b, uint32_t n)
+{
+    int32_t acc = 0;
+    uint32_t i = 0;
+    do {
+        acc += (int32_t)a[i] * b[i];
+    } while (++i != n);
+    return acc;
+}
+
+static inline uint32_t bits(uint32_t v)
+{
+    uint32_t n = 0;
+    for (; v != 0; v >>= 1)
+        n++;
+    return n;
+}
+
+#ifndef A8_KERNELS_LINEAR_EXTERNAL
+void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y)
+{
+    row_t r = clamped_row(op->clamp);
+    const int8_t *w = op->weights;
+    for (uint32_t n = 0; n < op->n_outputs; n++, w += a8_padded(op->n_inputs)) {
+        const int8_t *token = x;
+        int8_t *out = y + n;
+        load_row(&r, op->rows + 8 * n);
+        for (uint32_t t = op->n_steps; t > 0; t--, token += op->n_inputs, out += op->n_outputs)
+            *out = requantize(&r, dot(token, w, op->n_inputs));
+    }
+}
+#endif
+
+#ifndef A8_KERNELS_CONV1D_EXTERNAL
+/* One output channel. `at` is the first token of the kernel's window, negative inside the left padding. */
+static void conv1d_channel(const a8_conv1d_t *op, const row_t *r, const int8_t *w, const int8_t *x, int8_t *y)
+{
+    int32_t at = -(int32_t)op->pad_left;
+    for (uint32_t t = op->n_output_steps; t > 0; t--, at += (int32_t)op->stride, y += op->n_outputs) {
+        uint32_t first = at < 0 ? (uint32_t)-at : 0;
+        uint32_t left = op->n_steps - (uint32_t)at; /* tokens from `at` to the end of x */
+        uint32_t last = op->kernel < left ? op->kernel : left;
+        const int8_t *token = x + ((uint32_t)at + first) * op->n_inputs;
+        *y = requantize(r, dot(token, w + first * op->n_inputs, (last - first) * op->n_inputs));
+    }
+}
+
+void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
+{
+    row_t r = clamped_row(op->clamp);
+    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs);
+    for (uint32_t n = 0; n < op->n_outputs; n++) {
+        load_row(&r, op->rows + 8 * n);
+        conv1d_channel(op, &r, op->weights + n * row_bytes, x, y + n);
+    }
+}
+#endif
+
+int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference)
+{
+    int32_t d = (int32_t)(difference < (uint32_t)s->dmax ? difference : (uint32_t)s->dmax) >> s->dpre;
+    uint32_t i = ((uint32_t)(d * s->dm) >> (s->dsh - 1)) + 1;
+    i >>= 1;
+    return A8_EXP[i < 255 ? i : 255];
+}
+
+#ifndef A8_KERNELS_ATTENTION_EXTERNAL
+/* Sets the row that divides by z, 1 <= z < 2^30: one division for all channels. */
+static void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
+{
+    uint32_t k = bits(z), kn = k < 16 ? k : 16;
+    r->multiplier = (int32_t)(((uint32_t)f->multiplier << (kn - 1)) / (z >> (k - kn)));
+    r->pre = k + f->shift > 22 ? k + f->shift - 22 : 0;
+    r->post_1 = f->shift + k - 2 - r->pre;
+    r->bias = r->pre > 0 ? (int32_t)1 << (r->pre - 1) : 0;
+}
+
+/* scores[j] = q . k_j + bias[j], keys one row of n_channels apart. Returns the largest. */
+static int32_t attention_scores(const a8_attention_t *op, const int8_t *q, const int8_t *k, const uint8_t *bias,
+                                uint32_t n_keys)
+{
+    uint32_t head_size = op->n_channels / op->fields->heads;
+    int32_t most = INT32_MIN;
+    for (uint32_t j = 0; j < n_keys; j++, k += op->n_channels, bias += 4) {
+        int32_t s = (int32_t)((uint32_t)dot(q, k, head_size) + a8_u32_aligned(bias));
+        op->scratch[j] = s;
+        most = s > most ? s : most;
+    }
+    return most;
+}
+
+/* Turns the scores into weights 0..127 and returns their sum: at least 127, that of the largest score. */
+static uint32_t attention_weights(const a8_attention_t *op, int32_t most, uint32_t n_keys)
+{
+    uint32_t z = 0;
+    for (uint32_t j = 0; j < n_keys; j++) {
+        int32_t e = a8_softmax_exp(&op->fields->softmax, (uint32_t)most - (uint32_t)op->scratch[j]);
+        op->scratch[j] = e;
+        z += (uint32_t)e;
+    }
+    return z;
+}
+
+static inline int32_t weighted_sum(const int32_t *e, const int8_t *v, uint32_t n_keys, uint32_t n_channels)
+{
+    int32_t acc = 0;
+    const int32_t *end = e + n_keys;
+    do {
+        acc += *e++ * *v;
+        v += n_channels;
+    } while (e != end);
+    return acc;
+}
+
+static void attention_head(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y,
+                           const uint8_t *bias)
+{
+    const a8_attention_fields_t *f = op->fields;
+    uint32_t head_size = op->n_channels / f->heads, d = op->n_channels;
+    row_t r = clamped_row(A8_CLAMP_FULL);
+    for (uint32_t i = 0; i < op->n_steps; i++) {
+        uint32_t first = i > f->left ? i - f->left : 0;
+        uint32_t n_keys = (op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps) - first;
+        int32_t most = attention_scores(op, q + i * d, k + first * d, bias + 4 * (first + f->left - i), n_keys);
+        row_divide(&r, f, attention_weights(op, most, n_keys));
+        for (uint32_t c = 0; c < head_size; c++)
+            y[i * d + c] = requantize(&r, weighted_sum(op->scratch, v + first * d + c, n_keys, d));
+    }
+}
+
+void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
+{
+    uint32_t head_size = op->n_channels / op->fields->heads;
+    uint32_t bias_bytes = 4 * ((uint32_t)op->fields->left + op->fields->right + 1);
+    for (uint32_t h = 0; h < op->fields->heads; h++) {
+        uint32_t c = h * head_size;
+        attention_head(op, q + c, k + c, v + c, y + c, op->relative_bias + h * bias_bytes);
+    }
+}
+#endif
+
+#ifndef A8_KERNELS_NORM_EXTERNAL
+/* floor(sqrt(v)), v < 2^30 */
+static int32_t isqrt(uint32_t v)
+{
+    uint32_t root = 0;
+    for (uint32_t bit = (uint32_t)1 << 28; bit != 0; bit >>= 2) {
+        uint32_t next = root + bit;
+        root >>= 1;
+        if (v >= next) {
+            v -= next;
+            root += bit;
+        }
+    }
+    return (int32_t)root;
+}
+
+/* The centred token is c = scale*x - offset; c' = c >> shift, rounded, in [-limit, limit]. */
+typedef struct {
+    int32_t scale;
+    int32_t offset;
+    uint32_t shift;
+    int32_t limit;
+} centre_t;
+
+static inline int32_t centred(const centre_t *t, int32_t x)
+{
+    int32_t half = (int32_t)((uint32_t)1 << t->shift >> 1);
+    return clamp_s32((t->scale * x - t->offset + half) >> t->shift, -t->limit, t->limit);
+}
+
+static centre_t centre_of(const a8_norm_fields_t *op, uint32_t n, const int8_t *x)
+{
+    int32_t low = 127, high = -128, sum = 0;
+    uint32_t limit_bits = (29 - bits(n - 1)) / 2;
+    centre_t t = {1, 0, 0, (int32_t)1 << limit_bits};
+    for (uint32_t i = 0; i < n; i++) {
+        sum += x[i];
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    if (op->kind == A8_NORM_LAYER) {
+        t.scale = (int32_t)n;
+        t.offset = sum;
+    }
+    low = t.offset - t.scale * low;
+    high = t.scale * high - t.offset;
+    uint32_t n_bits = bits((uint32_t)(low > high ? low : high));
+    t.shift = n_bits > limit_bits ? n_bits - limit_bits : 0;
+    return t;
+}
+
+static void norm_token(const a8_norm_fields_t *op, uint32_t n, const int8_t *x, int8_t *y)
+{
+    centre_t t = centre_of(op, n, x);
+    uint32_t v = (uint32_t)op->epsilon >> 2 * t.shift;
+    for (uint32_t i = 0; i < n; i++) {
+        int32_t c = centred(&t, x[i]);
+        v += (uint32_t)(c * c);
+    }
+    v = v > 1 ? v : 1;
+    uint32_t up = (30 - bits(v)) & ~(uint32_t)1;
+    int32_t r = (int32_t)((uint32_t)op->multiplier << 15) / isqrt(v << up);
+    uint32_t shift = 14 + op->shift - up / 2;
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = (int8_t)clamp_s32(((centred(&t, x[i]) * r >> shift) + 1) >> 1, -128, 127);
+}
+
+void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
+{
+    for (; n_steps > 0; n_steps--, x += n_channels, y += n_channels)
+        norm_token(op, n_channels, x, y);
+}
+#endif
+
+#ifndef A8_KERNELS_ADD_EXTERNAL
+void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int8_t *b, int8_t *y)
+{
+    int32_t ma = op->multiplier_a, mb = op->multiplier_b;
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = (int8_t)clamp_s32((a[i] * ma + b[i] * mb + (1 << 14)) >> 15, -128, 127);
+}
+#endif
+
+#ifndef A8_KERNELS_POOL_EXTERNAL
+void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
+{
+    row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
+    for (uint32_t c = 0; c < n_channels; c++) {
+        int32_t sum = 0;
+        for (uint32_t t = 0; t < n_steps; t++)
+            sum += x[t * n_channels + c];
+        y[c] = requantize(&r, sum);
+    }
+}
+#endif
+
+#ifndef A8_KERNELS_TABLE_EXTERNAL
+void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y)
+{
+    for (uint32_t i = 0; i < n; i++)
+        y[i] = table[x[i] + 128];
+}
+#endif
+
+void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y)
+{
+    row_t r = clamped_row(A8_CLAMP_FULL);
+    for (uint32_t c = 0; c < n_channels; c++) {
+        load_row(&r, rows + 8 * c);
+        for (uint32_t i = c; i < n_steps * n_channels; i += n_channels)
+            y[i] = requantize(&r, a8_i16(x + 2 * i));
+    }
+}

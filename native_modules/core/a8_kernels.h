@@ -1,0 +1,74 @@
+/* The kernels: int8 tensors (steps, channels), channels last, without padding; y never overlaps an input.
+ *
+ * Each is bit-exact with the section of the same name in models/FORMAT.md, and no bytes of weights, rows, biases or
+ * tables, legal or not, make one of them leave its buffers or overflow.
+ *
+ * A target with faster kernels brings a file a8_kernels_<target>.c that defines some of these functions, and is built
+ * with -DA8_KERNELS_<NAME>_EXTERNAL for each of them (NAME: LINEAR, CONV1D, ATTENTION, NORM, ADD, POOL, TABLE);
+ * a8_kernels.c then leaves those out and defines the others.
+ */
+#ifndef A8_KERNELS_H
+#define A8_KERNELS_H
+
+#include <stdint.h>
+
+#include "a8_model.h"
+
+/* y (n_steps, n_outputs) = requantize(W x), W (n_outputs, n_inputs), rows padded to 4. */
+typedef struct {
+    const uint8_t *rows;   /* requantize rows (n_outputs,), 8 bytes each, aligned to 4 */
+    const int8_t *weights; /* aligned to 4 */
+    uint32_t n_steps;
+    uint32_t n_inputs; /* <= A8_MAX_PRODUCTS */
+    uint32_t n_outputs;
+    uint32_t clamp;
+} a8_linear_t;
+
+void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y);
+
+/* y (n_outputs_steps, n_outputs): token t is made of x tokens t*stride - pad_left + (0..kernel-1), zero outside of x. */
+typedef struct {
+    const uint8_t *rows;
+    const int8_t *weights; /* (n_outputs, kernel*n_inputs), rows padded to 4 */
+    uint32_t n_steps;      /* of x */
+    uint32_t n_inputs;     /* channels of x; kernel*n_inputs <= A8_MAX_PRODUCTS */
+    uint32_t n_output_steps;
+    uint32_t n_outputs;
+    uint32_t kernel;
+    uint32_t stride;
+    uint32_t pad_left; /* < kernel; the window of every output token meets x */
+    uint32_t clamp;
+} a8_conv1d_t;
+
+void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
+
+/* q, k, v, y (n_steps, n_channels); keys i-left..i+right of query i, cut to x. k holds no -128. */
+typedef struct {
+    const uint8_t *relative_bias; /* int32 (heads, left + right + 1), aligned to 4 */
+    int32_t *scratch;             /* min(n_steps, left + right + 1) */
+    const a8_attention_fields_t *fields;
+    uint32_t n_steps;
+    uint32_t n_channels;
+} a8_attention_t;
+
+void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
+
+/* x, y (n_steps, n_channels), 8 <= n_channels <= 256. */
+void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
+
+/* a, b, y (n,) */
+void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int8_t *b, int8_t *y);
+
+/* x (n_steps, n_channels), y (n_channels,) */
+void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
+
+/* x, y (n,), table (256,): y = table[x + 128] */
+void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y);
+
+/* x (n_steps, n_channels) int16, little-endian, at any alignment; rows (n_channels,) aligned to 4. */
+void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y);
+
+/* Index of a score difference >= 0, mapped through A8_EXP: 127 for 0, falling. */
+int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference);
+
+#endif

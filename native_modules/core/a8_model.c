@@ -1,0 +1,222 @@
+/* Load, run, golden vectors and score of a model. */
+#include "a8_model.h"
+
+#include "a8_bytes.h"
+#include "a8_kernels.h"
+
+int32_t a8_load(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32_t n)
+{
+    if (model_bytes >= sizeof(*m))
+        m->file_bytes = 0; /* a failed load leaves nothing that runs */
+    int32_t err = a8_check_model(m, model_bytes, file, n);
+    if (err != A8_OK)
+        return err;
+    a8_plan(m);
+    if ((uintptr_t)file % A8_ARENA_ALIGNMENT != 0)
+        return A8_ERR_ALIGNMENT;
+    m->file = file;
+    m->file_bytes = n;
+    return A8_OK;
+}
+
+uint32_t a8_input_bytes(const a8_model_t *m)
+{
+    uint32_t n = (uint32_t)m->n_steps * m->n_channels;
+    return m->input_type == A8_INPUT_INT16 ? 2 * n : n;
+}
+
+/* Shape of tensor id and its bytes, which for an int8 input are the caller's window. */
+static const a8_tensor_t *tensor(const a8_model_t *m, uint32_t id)
+{
+    return id == 0 ? &m->input : &m->ops[id - 1].output;
+}
+
+static const int8_t *source(const a8_model_t *m, const void *arena, const void *input, uint32_t id)
+{
+    if (id == 0 && m->input_type == A8_INPUT_INT8)
+        return input;
+    return (const int8_t *)arena + tensor(m, id)->offset;
+}
+
+void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input)
+{
+    if (m->input_type == A8_INPUT_INT16)
+        a8_requantize_s16(file + m->input_rows, m->n_steps, m->n_channels, input, (int8_t *)arena + m->input.offset);
+}
+
+static void run_linear(const a8_op_t *op, const uint8_t *file, const a8_tensor_t *x, const int8_t *in, int8_t *out)
+{
+    a8_linear_t p;
+    p.rows = file + op->rows;
+    p.weights = (const int8_t *)file + op->weights;
+    p.n_steps = x->n_steps;
+    p.n_inputs = x->n_channels;
+    p.n_outputs = op->output.n_channels;
+    p.clamp = op->as.product.clamp;
+    a8_linear_s8(&p, in, out);
+}
+
+static void run_conv1d(const a8_op_t *op, const uint8_t *file, const a8_tensor_t *x, const int8_t *in, int8_t *out)
+{
+    a8_conv1d_t p;
+    p.rows = file + op->rows;
+    p.weights = (const int8_t *)file + op->weights;
+    p.n_steps = x->n_steps;
+    p.n_inputs = x->n_channels;
+    p.n_output_steps = op->output.n_steps;
+    p.n_outputs = op->output.n_channels;
+    p.kernel = op->as.product.kernel;
+    p.stride = op->as.product.stride;
+    p.pad_left = op->as.product.pad_left;
+    p.clamp = op->as.product.clamp;
+    a8_conv1d_s8(&p, in, out);
+}
+
+static void run_attention(const a8_op_t *op, const uint8_t *file, void *arena, const int8_t *const *in, int8_t *out)
+{
+    a8_attention_t p;
+    p.relative_bias = file + op->rows;
+    p.scratch = (int32_t *)(void *)((uint8_t *)arena + op->as.attention.scratch);
+    p.fields = &op->as.attention;
+    p.n_steps = op->output.n_steps;
+    p.n_channels = op->output.n_channels;
+    a8_windowed_attention_s8(&p, in[0], in[1], in[2], out);
+}
+
+void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
+{
+    const a8_op_t *op = &m->ops[i];
+    const a8_tensor_t *x = tensor(m, op->source[0]);
+    uint32_t n = (uint32_t)x->n_steps * x->n_channels;
+    int8_t *out = (int8_t *)arena + op->output.offset;
+    const int8_t *in[3];
+    for (uint32_t s = 0; s < 3; s++)
+        in[s] = source(m, arena, input, op->source[s]);
+    if (op->code == A8_OP_LINEAR_S8)
+        run_linear(op, file, x, in[0], out);
+    else if (op->code == A8_OP_CONV1D_S8)
+        run_conv1d(op, file, x, in[0], out);
+    else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+        run_attention(op, file, arena, in, out);
+    else if (op->code == A8_OP_LAYER_NORM_S8)
+        a8_layer_norm_s8(&op->as.norm, x->n_steps, x->n_channels, in[0], out);
+    else if (op->code == A8_OP_ADD_S8)
+        a8_add_s8(&op->as.add, n, in[0], in[1], out);
+    else if (op->code == A8_OP_MEAN_POOL_S8)
+        a8_mean_pool_s8(&op->as.pool, x->n_steps, x->n_channels, in[0], out);
+    else
+        a8_table_s8((const int8_t *)file + op->rows, n, in[0], out);
+}
+
+static int32_t check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,
+                         uint32_t input_bytes, uint32_t output_bytes)
+{
+    if (m->file_bytes == 0 || file != m->file || n != m->file_bytes)
+        return A8_ERR_MOVED;
+    if (m->busy)
+        return A8_ERR_BUSY;
+    if (arena_bytes < m->arena_bytes)
+        return A8_ERR_MEMORY;
+    if ((uintptr_t)arena % A8_ARENA_ALIGNMENT != 0)
+        return A8_ERR_ALIGNMENT;
+    if (input_bytes != a8_input_bytes(m))
+        return A8_ERR_INPUT;
+    return output_bytes != m->n_outputs ? A8_ERR_OUTPUT : A8_OK;
+}
+
+static void run_window(a8_model_t *m, const uint8_t *file, void *arena, const void *input, int8_t *output)
+{
+    m->busy = 1;
+    a8_run_input(m, file, arena, input);
+    for (uint32_t i = 0; i < m->n_ops; i++)
+        a8_run_op(m, file, arena, input, i);
+    memcpy(output, source(m, arena, input, m->n_ops), m->n_outputs);
+    m->busy = 0;
+}
+
+int32_t a8_run(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, const void *input,
+               uint32_t input_bytes, int8_t *output, uint32_t output_bytes)
+{
+    int32_t err = check_run(m, file, n, arena, arena_bytes, input_bytes, output_bytes);
+    if (err == A8_OK)
+        run_window(m, file, arena, input, output);
+    return err;
+}
+
+/* The generator of golden inputs: two states of 16 bits, period 2^32 - 1. */
+typedef struct {
+    uint32_t x;
+    uint32_t y;
+} generator_t;
+
+static uint32_t draw(generator_t *g)
+{
+    uint32_t t = (g->x ^ g->x << 5) & 0xFFFF;
+    g->x = g->y;
+    g->y = (g->y ^ g->y >> 1) ^ (t ^ t >> 3);
+    return g->y;
+}
+
+/* Draws one sample; channels are rows of the golden record. */
+static void draw_sample(const a8_model_t *m, generator_t *g, const uint8_t *channel, uint8_t *to)
+{
+    for (uint32_t c = 0; c < m->n_channels; c++, channel += 4) {
+        uint32_t value = a8_u16(channel) + (draw(g) * a8_u16(channel + 2) >> 16);
+        *to++ = (uint8_t)value;
+        if (m->input_type == A8_INPUT_INT16)
+            *to++ = (uint8_t)(value >> 8);
+    }
+}
+
+int32_t a8_golden_input(const a8_model_t *m, const uint8_t *file, uint32_t i, void *input, uint32_t input_bytes)
+{
+    if (i >= m->n_golden || input_bytes != a8_input_bytes(m))
+        return A8_ERR_INPUT;
+    const uint8_t *channels = file + m->golden, *vector = channels + 4u * m->n_channels + 8 * i;
+    uint32_t hold = a8_u16(vector + 4), held = 0, sample_bytes = input_bytes / m->n_steps;
+    generator_t g = {a8_u16(vector), a8_u16(vector + 2)};
+    uint8_t *to = input;
+    for (uint32_t t = 0; t < m->n_steps; t++, to += sample_bytes) {
+        if (held == 0)
+            draw_sample(m, &g, channels, to);
+        else
+            memcpy(to, to - sample_bytes, sample_bytes);
+        held = held + 1 < hold ? held + 1 : 0;
+    }
+    return A8_OK;
+}
+
+static int same_bytes(const uint8_t *a, const int8_t *b, uint32_t n)
+{
+    while (n > 0 && *a++ == (uint8_t)*b++)
+        n--;
+    return n == 0;
+}
+
+int32_t a8_selftest(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, void *input,
+                    uint32_t input_bytes, int8_t *output, uint32_t output_bytes)
+{
+    int32_t err = check_run(m, file, n, arena, arena_bytes, input_bytes, output_bytes);
+    if (err != A8_OK)
+        return err;
+    const uint8_t *expected = file + m->golden + 4u * m->n_channels + 8u * m->n_golden;
+    for (uint32_t i = 0; i < m->n_golden; i++, expected += output_bytes) {
+        a8_golden_input(m, file, i, input, input_bytes);
+        run_window(m, file, arena, input, output);
+        if (!same_bytes(expected, output, output_bytes))
+            return A8_ERR_SELFTEST;
+    }
+    return A8_OK;
+}
+
+int32_t a8_score(const a8_model_t *m, const int8_t *outputs, uint32_t *best)
+{
+    uint32_t z = 0;
+    *best = 0;
+    for (uint32_t i = 1; i < m->n_outputs; i++)
+        if (outputs[i] > outputs[*best])
+            *best = i;
+    for (uint32_t i = 0; i < m->n_outputs; i++)
+        z += (uint32_t)a8_softmax_exp(&m->score, (uint32_t)(outputs[*best] - outputs[i]));
+    return (int32_t)((12700 + (z >> 1)) / z);
+}
