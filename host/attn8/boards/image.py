@@ -1,0 +1,126 @@
+"""The bare-metal image: the C core cross-compiled for a Cortex-M0+, kept in the user's cache."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+from ..errors import ToolMissingError
+from . import BoardError
+
+_PREFIX = "arm-none-eabi-"
+_OPTIMIZATION = "-O2"
+_FLAGS = (
+    *("-mcpu=cortex-m0plus", "-mthumb", "-std=c99", _OPTIMIZATION, "-ffreestanding", "-nostdlib"),
+    *("-fno-tree-loop-distribute-patterns", "-ffunction-sections", "-Wl,--gc-sections"),
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A linked image.
+
+    Attributes:
+        code_hex: the bytes to place at ``address``, in hexadecimal.
+        symbols: {function: address}.
+        code_bytes: instructions and constant tables, as ``size`` says.
+        compiler: name, version and optimization.
+    """
+
+    code_hex: str
+    address: int
+    symbols: dict
+    code_bytes: int
+    compiler: str
+
+    @property
+    def code(self):
+        return bytes.fromhex(self.code_hex)
+
+
+def build():
+    """Returns the Image of the core, compiled once for each state of sources, flags and compiler.
+
+    Raises:
+        ToolMissingError: without the cross compiler.
+        BoardError: if it fails.
+    """
+    compiler = f"{_PREFIX}gcc {_run('gcc', '-dumpfullversion').strip()} {_OPTIMIZATION}"
+    core, bare = _folder("native", "core", "a8_model.h"), _folder("native_bare", "bare", "rp2040.ld")
+    cached = _cache_folder() / _digest(compiler, core, bare) / "image.json"
+    try:
+        return Image(**json.loads(cached.read_text()))
+    except (OSError, ValueError, TypeError):
+        image = _compile(compiler, core, bare)
+    _store(cached, image)
+    return image
+
+
+def _folder(package, name, member):
+    """Returns the folder of the C sources: package data of a wheel, else the source tree."""
+    candidates = [Path(__file__).parents[3] / "native_modules" / name]
+    try:
+        candidates.insert(0, Path(str(resources.files(f"attn8.{package}"))))
+    except ModuleNotFoundError:
+        pass
+    for folder in candidates:
+        if (folder / member).is_file():
+            return folder
+    raise BoardError(f"the C sources ({name}/{member}) are missing from this installation; install attn8 again")
+
+
+def _cache_folder():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attn8" / "bare"
+
+
+def _digest(compiler, *folders):
+    digest = hashlib.sha256(" ".join([compiler, *_FLAGS]).encode())
+    for path in sorted(p for folder in folders for p in folder.iterdir() if p.suffix in (".c", ".h", ".S", ".ld")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _compile(compiler, core, bare):
+    sources = sorted(map(str, [*core.glob("*.c"), *bare.glob("*.c")]))
+    with tempfile.TemporaryDirectory() as folder:
+        elf, binary = os.path.join(folder, "core.elf"), os.path.join(folder, "core.bin")
+        include = ("-I", str(bare), "-I", str(core), "-T", str(bare / "rp2040.ld"))
+        _run("gcc", *_FLAGS, *include, *sources, "-lgcc", "-o", elf)
+        _run("objcopy", "-O", "binary", elf, binary)
+        symbols = _symbols(_run("nm", "--defined-only", elf))
+        code_bytes = int(_run("size", elf).splitlines()[1].split()[0])
+        code = Path(binary).read_bytes()
+    return Image(code.hex(), min(symbols.values()) & ~0xFFFF, symbols, code_bytes, compiler)
+
+
+def _symbols(text):
+    rows = [line.split() for line in text.splitlines()]
+    return {name: int(address, 16) & ~1 for address, kind, name in rows if kind in "Tt" and not name.startswith("$")}
+
+
+def _run(tool, *arguments):
+    """Runs a tool of the cross compiler. Returns its stdout."""
+    path = shutil.which(_PREFIX + tool)
+    if path is None:
+        raise ToolMissingError(f"{_PREFIX}{tool} is not installed; apt-get install gcc-arm-none-eabi")
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+        raise BoardError(f"{_PREFIX}{tool} failed: {reason}")
+    return done.stdout
+
+
+def _store(path, image):
+    """Keeps an image; a cache that cannot be written only costs the next call a compilation."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(asdict(image), file)
+        os.replace(file.name, path)
+    except OSError:
+        pass
