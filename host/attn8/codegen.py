@@ -95,7 +95,7 @@ def device_block():
     """
     out = [f"# {_NOTE}"]
     out += [f"_{name} = const({value})" for name, value, _ in _numbers()]
-    out += [f"_ERR_{e.name} = const({e.code})" for e in spec.ERRORS]
+    out += [f"{'_' if e.code < 30 else ''}ERR_{e.name} = const({e.code})" for e in spec.ERRORS]
     for name, fields in _rows():
         out += [f"_FIELDS_{name} = (", *(f"    {_packed(*row)!r}" for row in _field_rows(fields)), ")"]
     out.append("OP_NAMES = (")

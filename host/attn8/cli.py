@@ -1,0 +1,299 @@
+"""The command line: thin, one function call per verb. Imports nothing heavy before a verb needs it."""
+
+import functools
+import json
+import sys
+
+import click
+
+from . import __version__
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+class _Verbs(click.Group):
+    """Lists the verbs in the order of the way from data to device."""
+
+    def list_commands(self, context):
+        return list(self.commands)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="attn8")
+def cli():
+    """Small INT8 transformers for boards that run MicroPython or CircuitPython.
+
+    Start with:  attn8 demo
+    """
+
+
+def verb(name, example, *decorators):
+    """Makes a command of a function: common options, one-line errors, an example in its help."""
+
+    def wrap(function):
+        @functools.wraps(function)
+        def guarded(json_, quiet, verbose, **arguments):
+            _run(function, Output(json_, quiet), verbose, arguments)
+
+        guarded.__doc__ = f"{function.__doc__}\n\n\b\nExample:\n  {example}"
+        command = guarded
+        common = (
+            click.option("--json", "json_", is_flag=True, help="Print one JSON object on stdout; messages go to stderr."),
+            click.option("--quiet", "-q", is_flag=True, help="No progress, no messages."),
+            click.option("--verbose", "-v", is_flag=True, help="Show the traceback of an error."),
+        )
+        for decorator in reversed((*decorators, *common)):
+            command = decorator(command)
+        return cli.command(name)(command)
+
+    return wrap
+
+
+class Output:
+    """Where a verb prints: results on stdout, messages on stderr."""
+
+    def __init__(self, json_, quiet):
+        self.json, self.quiet = json_, quiet
+
+    @property
+    def progress(self):
+        return not self.quiet and sys.stderr.isatty()
+
+    def say(self, text):
+        """One line for a person, on stderr."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def result(self, value, render):
+        """Prints a dict as JSON, or what ``render(value)`` makes of it: text or a rich renderable."""
+        if self.json:
+            click.echo(json.dumps(value))
+            return
+        from rich.console import Console
+
+        Console(soft_wrap=False, highlight=False).print(render(value), markup=False)
+
+
+def _run(function, output, verbose, arguments):
+    from .device import ModelError
+    from .errors import Attn8Error
+
+    try:
+        function(output, **arguments)
+    except (Attn8Error, ModelError) as error:
+        if verbose:
+            raise
+        click.echo(f"attn8: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except ModuleNotFoundError as error:
+        if verbose or error.name != "torch":
+            raise
+        click.echo("attn8: this verb needs PyTorch; run: pip install 'attn8[train]'", err=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        click.echo("attn8: stopped", err=True)
+        sys.exit(130)
+
+
+_config = click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False))
+_set = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; may be repeated.")
+_data = click.option("--data", type=click.Path(), help="Windows in an .npz, in place of the configured data.")
+_seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed, in place of training.seed.")
+_file = click.argument("file", type=click.Path())
+_backend = click.option(
+    "--backend", default="auto", type=click.Choice(["auto", "c", "python", "micropython", "reference"]), show_default=True
+)
+
+
+def _settings(config, overrides, data=None):
+    """Loads a configuration; with data of one's own, the model takes their name unless it was given."""
+    from .config import apply_overrides, load_config, shipped_config
+
+    settings = load_config(config) if config else shipped_config()
+    if data:
+        from pathlib import Path
+
+        settings = apply_overrides(settings, [f"data.file={json.dumps(str(Path(data).absolute()))}"])
+        if not config:
+            settings = apply_overrides(settings, [f"model.name={json.dumps(Path(data).stem[:32])}"])
+    return apply_overrides(settings, list(overrides))
+
+
+def _scores(metrics):
+    lines = [f"{metrics['dataset']}: {metrics['n_test']} test windows"]
+    for kind in ("float", "int8"):
+        if f"{kind}_accuracy" in metrics:
+            f1 = metrics[f"{kind}_macro_f1"]
+            lines.append(f"{kind:5}  accuracy {metrics[f'{kind}_accuracy']:.1%}  macro-F1 {f1:.3f}")
+    if "agreement_fakequant_int8" in metrics:
+        lines.append(f"quantized model and integer file agree on {metrics['agreement_fakequant_int8']:.2%} of windows")
+    groups = metrics.get("per_group_int8", {})
+    lines += [f"  {name}: accuracy {g['accuracy']:.1%}  macro-F1 {g['macro_f1']:.3f}" for name, g in groups.items()]
+    return "\n".join(lines)
+
+
+@verb(
+    "demo",
+    "attn8 demo --out my_demo",
+    click.option("--out", default="attn8_demo", show_default=True, type=click.Path(file_okay=False), help="Folder."),
+    _set,
+    _seed,
+)
+def demo(output, out, overrides, seed):
+    """Train, quantize, pack, check and run the shoulder exercise model, here and on an emulated RP2040."""
+    from . import demo as steps
+
+    metrics = steps.run_demo(out, output.say, _settings(None, overrides), seed, output.progress)
+    output.result(metrics, lambda m: steps.render(m, out))
+    if steps.same_bytes(metrics["backends"]) is False:
+        click.echo("attn8: the back ends differ; please report this with the folder", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+@verb(
+    "train",
+    "attn8 train --data gestures.npz --out runs/gestures --set training.epochs=40",
+    _config,
+    _data,
+    click.option("--out", default="runs/latest", show_default=True, type=click.Path(file_okay=False), help="Run folder."),
+    _set,
+    _seed,
+)
+def train(output, config, data, out, overrides, seed):
+    """Train a float model, calibrate it to INT8 and evaluate both; leaves a run folder."""
+    from . import workflow
+    from .data import load_windows
+
+    settings = _settings(config, overrides, data)
+    windows = load_windows(settings.data)
+    for note in windows.notes:
+        output.say(note)
+    metrics = workflow.train_run(settings, windows, out, seed, output.progress)
+    if metrics["interrupted"]:
+        output.say(f"stopped early: {out} holds the last finished epoch")
+    output.result(metrics, _scores)
+
+
+@verb(
+    "quantize",
+    "attn8 quantize runs/latest --mode train",
+    click.argument("run", type=click.Path(file_okay=False)),
+    click.option("--mode", type=click.Choice(["calibrate", "train"]), default="calibrate", show_default=True),
+    _data,
+)
+def quantize(output, run, mode, data):
+    """Make the model of a run INT8: by calibration, or by quantization-aware training."""
+    from . import workflow
+
+    output.result(workflow.quantize_run(run, mode, data=data, progress=output.progress), _scores)
+
+
+@verb(
+    "pack",
+    "attn8 pack runs/latest -o gesture.a8",
+    click.argument("run", type=click.Path(file_okay=False)),
+    click.option("-o", "--out", required=True, type=click.Path(dir_okay=False), help="Model file to write."),
+)
+def pack(output, run, out):
+    """Pack the quantized model of a run into one file."""
+    from . import workflow
+
+    info = workflow.pack_run(run, out)
+    output.result(info, lambda i: f"{out}: {i['model_bytes']:,} bytes, arena {i['arena_bytes']:,} bytes, id {i['id']}")
+
+
+@verb(
+    "evaluate",
+    "attn8 evaluate --folds 5\n  attn8 evaluate runs/latest\n  attn8 evaluate gesture.a8 --data test.npz",
+    click.argument("target", required=False, type=click.Path(), metavar="[RUN|FILE|CONFIG]"),
+    _data,
+    click.option("--folds", type=click.IntRange(2, 1000), help="Train and test once per fold of groups."),
+    click.option("--out", default="runs/folds", show_default=True, type=click.Path(file_okay=False), help="With --folds."),
+    _backend,
+    _set,
+    _seed,
+)
+def evaluate(output, target, data, folds, out, backend, overrides, seed):
+    """Accuracy and macro-F1 of a run, of a model file, or over folds of a configuration."""
+    from pathlib import Path
+
+    from . import workflow
+
+    if folds:
+        settings = _settings(target, overrides, data)
+        found = workflow.evaluate_folds(settings, folds, out, data, seed, output.progress)
+        output.result(found, _fold_table)
+    elif target and Path(target).is_dir():
+        output.result(workflow.evaluate_run(target, data), _scores)
+    elif target and data:
+        output.result(workflow.evaluate_file(target, data, backend), _scores)
+    else:
+        raise click.UsageError("got no way to evaluate; expected --folds N, a run folder, or a model file with --data DATA")
+
+
+def _fold_table(found):
+    from rich.table import Table
+
+    table = Table(title=found["dataset"], title_justify="left", box=None, pad_edge=False)
+    for name in ("test groups", "float accuracy", "float macro-F1", "INT8 accuracy", "INT8 macro-F1"):
+        table.add_column(name)
+    keys = ("float_accuracy", "float_macro_f1", "int8_accuracy", "int8_macro_f1")
+    for fold in found["folds"]:
+        table.add_row(", ".join(fold["test_groups"]), *(f"{fold[key]:.1%}" for key in keys))
+    table.add_row("mean ± std", *(f"{found[key + '_mean']:.1%} ± {found[key + '_std']:.1%}" for key in keys), style="bold")
+    return table
+
+
+@verb("check", "attn8 check gesture.a8", _file)
+def check(output, file):
+    """Check a model file: structure, checksum, limits, golden vectors."""
+    from . import workflow
+
+    found = workflow.check_file(file)
+    output.result(found, lambda f: f"{file}: ok, '{f['name']}' v{f['version']}, {f['n_golden']} golden vectors, id {f['id']}")
+
+
+@verb("info", "attn8 info gesture.a8", _file)
+def info(output, file):
+    """Show what is inside a model file, byte by byte and op by op."""
+    from . import profile, workflow
+
+    output.result(profile.info(workflow.read_model(file)), profile.render_info)
+
+
+@verb(
+    "run",
+    "attn8 run gesture.a8 windows.npz --backend micropython",
+    _file,
+    click.argument("data", type=click.Path()),
+    _backend,
+)
+def run(output, file, data, backend):
+    """Run a model file on windows (the x of an .npz) and print a class per window."""
+    from . import workflow
+
+    found = workflow.run_file(file, data, backend)
+    output.say(f"{found['n_windows']} windows on {found['backend']}, SHA-256 of the outputs {found['sha256']}")
+    output.result(found, lambda f: "\n".join(f["predicted"]))
+
+
+@verb(
+    "bench",
+    "attn8 bench gesture.a8 --board pico",
+    _file,
+    click.option("--board", default="pico", show_default=True, help="Board to count cycles for."),
+)
+def bench(output, file, board):
+    """Count the cycles of one window on an emulated board, op by op."""
+    from . import boards, profile, workflow
+
+    output.result(boards.bench(workflow.read_model(file), board), profile.render_bench)
+
+
+def main():
+    """Entry point of the ``attn8`` program."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

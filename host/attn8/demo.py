@@ -1,0 +1,110 @@
+"""``attn8 demo``: the whole way from recordings to the same bytes everywhere, on one page."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from . import backends, boards, config, pack, workflow
+from .data import load_windows, split_windows
+from .errors import ToolMissingError
+
+N_WINDOWS = 64  # of the test part, run on every back end
+CLOCK_HZ = 125_000_000
+
+
+def run_demo(out, say, settings=None, seed=None, progress=True):
+    """Trains, packs, checks and runs the demo model everywhere.
+
+    Args:
+        out: folder for the run, model.a8 and metrics.json.
+        say: called with one line of text before each step.
+        settings: config.Config; None = the shipped one.
+
+    Returns:
+        the metrics, as in OUT/metrics.json.
+    """
+    out = Path(out)
+    settings = settings or config.shipped_config()
+    windows = load_windows(settings.data)
+    split = split_windows(windows, settings.data)
+    say(f"1/6 train: {len(split.train)} windows of {len(split.train_groups)} people, {settings.training.epochs} epochs")
+    metrics = workflow.train_run(settings, windows, out, seed, progress)
+    say("2/6 quantize: ranges calibrated on training windows; every number is an integer from here on")
+    say(f"3/6 pack: {out / 'model.a8'}")
+    workflow.pack_run(out, out / "model.a8")
+    say("4/6 check: structure, checksum, golden vectors")
+    workflow.check_file(out / "model.a8")
+    say(f"5/6 run: the first {N_WINDOWS} test windows on every back end")
+    data, x = workflow.read_model(out / "model.a8"), windows.x[split.test]
+    metrics["backends"], skipped = _run_everywhere(data, x, say)
+    say("6/6 bench: one window on an emulated RP2040")
+    metrics["rp2040"] = _try("rp2040", skipped, say, lambda: _bench(data))
+    metrics["skipped"] = skipped
+    workflow._write_json(out / workflow.METRICS, metrics)
+    return metrics
+
+
+def _try(name, skipped, say, action):
+    """Returns what the action returns; None, with the reason noted and said, where a tool is missing."""
+    try:
+        return action()
+    except ToolMissingError as error:
+        skipped[name] = str(error)
+        say(f"    {name} skipped: {error}")
+        return None
+
+
+def _run_everywhere(data, x, say):
+    found, skipped = {}, {}
+    for name in ("reference", "c", "micropython"):
+        found[name] = _try(name, skipped, say, lambda name=name: _run_backend(name, data, x))
+    return found, skipped
+
+
+def _run_backend(name, data, x):
+    engine = backends.open_backend(name, data)
+    result = {"n_windows": len(x[:N_WINDOWS]), "sha256": backends.sha256(engine.run(x[:N_WINDOWS]))}
+    if name != "micropython":  # interpreted kernels: minutes for all windows
+        result |= {"n_windows_all": len(x), "sha256_all": backends.sha256(engine.run(x))}
+    return result
+
+
+def _bench(data):
+    bench = boards.bench(data, "pico")
+    return {"cycles": bench["cycles"], "ms_at_125mhz": 1000 * bench["cycles"] / CLOCK_HZ, "source": bench["source"]}
+
+
+def render(metrics, out):
+    """Returns the short table that ends the demo."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    accuracy = "{:.1%} of {} windows of {} people the model never saw (macro-F1 {:.3f})"
+    n, people = metrics["n_test"], len(metrics["test_groups"])
+    for kind in ("float", "int8"):
+        text = accuracy.format(metrics[f"{kind}_accuracy"], n, people, metrics[f"{kind}_macro_f1"])
+        table.add_row(f"{kind} model", text)
+    table.add_row("size", f"{metrics['model_bytes']:,} bytes of flash, {metrics['arena_bytes']:,} bytes of RAM for a window")
+    table.add_row("work", f"{metrics['macs']:,} multiply-accumulates, {metrics['parameters']:,} parameters")
+    table.add_row("same bytes", _verdict(metrics["backends"]))
+    rp2040 = metrics["rp2040"]
+    table.add_row("RP2040", "skipped" if rp2040 is None else f"{rp2040['ms_at_125mhz']:.1f} ms a window at 125 MHz ({rp2040['cycles']:,} {rp2040['source']})")
+    for name, reason in metrics["skipped"].items():
+        table.add_row(f"{name} skipped", reason)
+    table.add_row("next", f"attn8 info {out}/model.a8")
+    return table
+
+
+def same_bytes(found):
+    """Says whether all back ends that ran gave the same bytes; None if fewer than two ran."""
+    ran = [b for b in found.values() if b]
+    if len(ran) < 2:
+        return None
+    every = {b["sha256_all"] for b in ran if "sha256_all" in b}
+    return len({b["sha256"] for b in ran}) == 1 and len(every) == 1
+
+
+def _verdict(found):
+    names = ", ".join(name for name, b in found.items() if b)
+    same = same_bytes(found)
+    return f"only {names} ran" if same is None else f"{'yes' if same else 'NO'}: {names}"

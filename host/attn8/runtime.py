@@ -1,0 +1,227 @@
+"""The C core on this machine: built once with the host's compiler, then reached through ctypes."""
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from . import reference, spec
+from .errors import DataError, ToolMissingError
+
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c99", "-O2", "-shared", "-fPIC")
+INSTALL = {"linux": "sudo apt-get install gcc", "darwin": "xcode-select --install"}
+_DESCRIPTION = ("n_steps", "n_channels", "input_type", "n_outputs", "n_ops", "n_golden", "arena_bytes", "live_bytes", "macs")
+
+
+def find_core_sources():
+    """Returns {file name: bytes} of the core's C files and headers, from the installed package or the source tree."""
+    found = {}
+    for folder in _source_folders():
+        found = {f.name: f.read_bytes() for f in folder.iterdir() if f.name.startswith("a8_") and f.name.endswith((".c", ".h"))}
+        if "a8_model.c" in found:
+            return dict(sorted(found.items()))
+    raise ToolMissingError("the C sources of the core are not installed; install attn8 again: pip install --force-reinstall attn8")
+
+
+def _source_folders():
+    try:
+        yield resources.files("attn8.native")
+    except ModuleNotFoundError:
+        pass
+    tree = Path(__file__).resolve().parents[2] / "native_modules" / "core"
+    if tree.is_dir():
+        yield tree
+
+
+def compiler():
+    """Returns the command of the host's C compiler ($CC first) as a list. Raises ToolMissingError."""
+    chosen = shlex.split(os.environ.get("CC", ""))
+    for command in [chosen] if chosen else [[c] for c in COMPILERS]:
+        path = shutil.which(command[0])
+        if path:
+            return [path, *command[1:]]
+    install = INSTALL.get(sys.platform, "install gcc or clang, or set CC")
+    looked_for = chosen[0] if chosen else ", ".join(COMPILERS)
+    raise ToolMissingError(f"the C core needs a C compiler and none was found (looked for {looked_for}): {install}")
+
+
+def cache_dir():
+    """Returns the folder of built libraries: attn8/core in $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "attn8" / "core"
+
+
+def _build_key(sources, command):
+    """Returns a name for what sources, flags and compiler make together."""
+    version = subprocess.run([*command, "--version"], capture_output=True, check=False).stdout
+    digest = hashlib.sha256(repr((command, FLAGS, version, sys.platform)).encode())
+    for name, text in sources.items():
+        digest.update(f"{name} {len(text)} ".encode() + text)
+    return digest.hexdigest()[:24]
+
+
+def build_core():
+    """Compiles the core unless the cache has it. Returns the path of the shared library. Raises ToolMissingError."""
+    sources, command = find_core_sources(), compiler()
+    folder = cache_dir() / _build_key(sources, command)
+    library = folder / "core.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            _compile(sources, command, Path(work))
+            os.replace(Path(work) / "core.so", library)
+    return library
+
+
+def _compile(sources, command, work):
+    for name, text in sources.items():
+        (work / name).write_bytes(text)
+    files = [name for name in sources if name.endswith(".c")]
+    done = subprocess.run([*command, *FLAGS, *files, "-o", "core.so"], cwd=work, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or "no message").splitlines()[0]
+        raise ToolMissingError(f"{command[0]} cannot build the C core ({reason}); set CC to a working C99 compiler")
+
+
+@cache
+def _core():
+    """Returns the loaded library."""
+    library = ctypes.CDLL(str(build_core()))
+    pointer, u32, i32 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32
+    signatures = {
+        "a8_model_bytes": (i32, pointer, u32),
+        "a8_check_model": (i32, pointer, u32, pointer, u32),
+        "a8_load": (i32, pointer, u32, pointer, u32),
+        "a8_describe": (None, pointer, pointer),
+        "a8_run_many": (i32, pointer, pointer, u32, pointer, pointer, u32, pointer),
+        "a8_golden_input": (i32, pointer, pointer, u32, pointer, u32),
+        "a8_selftest": (i32, pointer, pointer, u32, pointer, u32, pointer, u32, pointer, u32),
+        "a8_score": (i32, pointer, pointer, pointer),
+    }
+    for name, (result, *arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _aligned(n_bytes):
+    """Returns a uint8 array of n_bytes that begins at a multiple of 16."""
+    block = np.zeros(n_bytes + 16, dtype=np.uint8)
+    start = -block.ctypes.data % 16
+    return block[start : start + n_bytes]
+
+
+def _file(data):
+    file = _aligned(len(data))
+    file[:] = np.frombuffer(data, dtype=np.uint8)
+    return file
+
+
+def check_model_c(data):
+    """Returns what the C checker says of a file: 0, or the positive code (spec.ERRORS) of the first fault."""
+    file = _file(data)
+    bytes_needed = _core().a8_model_bytes(file.ctypes.data, len(file))
+    if bytes_needed < 0:
+        return -bytes_needed
+    model = _aligned(bytes_needed)
+    return -_core().a8_check_model(model.ctypes.data, bytes_needed, file.ctypes.data, len(file))
+
+
+class CModel:
+    """A packed model in the C core.
+
+    Attributes: n_steps, n_channels, n_outputs, n_ops, n_golden, arena_bytes, live_bytes (the planner's floor),
+    macs (the bound of check_model), dtype (of a window: int16 or int8).
+
+    Raises:
+        attn8.ModelError: the file is faulty.
+        ToolMissingError: there is no C compiler.
+    """
+
+    def __init__(self, data):
+        core = _core()
+        self._bytes = _file(data)
+        n_bytes = core.a8_model_bytes(self._bytes.ctypes.data, len(self._bytes))
+        self._model = _aligned(max(n_bytes, 0))
+        code = n_bytes if n_bytes < 0 else core.a8_load(self._model.ctypes.data, n_bytes, *self._file())
+        _raise_for(code)
+        numbers = np.zeros(len(_DESCRIPTION), dtype=np.uint32)
+        core.a8_describe(self._model.ctypes.data, numbers.ctypes.data)
+        for name, value in zip(_DESCRIPTION, numbers, strict=True):
+            setattr(self, name, int(value))
+        self.dtype = np.dtype(np.int16 if self.input_type == _INT16 else np.int8)
+        self._arena = _aligned(self.arena_bytes)
+
+    def _file(self):
+        return self._bytes.ctypes.data, len(self._bytes)
+
+    def run(self, x):
+        """Runs windows.
+
+        Args:
+            x: (N, T, C) or one window (T, C), int16 or int8 as the model says.
+
+        Returns:
+            int8 (N, n_outputs).
+
+        Raises:
+            DataError: shape or type is another.
+        """
+        x = self._windows(x)
+        outputs = np.empty((len(x), self.n_outputs), dtype=np.int8)
+        file, n = self._file()
+        _raise_for(
+            _core().a8_run_many(
+                self._model.ctypes.data, file, n, self._arena.ctypes.data, x.ctypes.data, len(x), outputs.ctypes.data
+            )
+        )
+        return outputs
+
+    def _windows(self, x):
+        x = np.asarray(x)
+        shape = (self.n_steps, self.n_channels)
+        if x.ndim not in (2, 3) or x.shape[-2:] != shape or x.dtype != self.dtype:
+            raise DataError(f"windows: got {x.dtype} {x.shape}, expected {self.dtype} (N, {shape[0]}, {shape[1]})")
+        return np.ascontiguousarray(x.reshape(-1, *shape))
+
+    def golden_input(self, i):
+        """Returns the input of golden vector i, (T, C)."""
+        x = np.empty((self.n_steps, self.n_channels), dtype=self.dtype)
+        _raise_for(_core().a8_golden_input(self._model.ctypes.data, self._bytes.ctypes.data, i, x.ctypes.data, x.nbytes))
+        return x
+
+    def selftest(self):
+        """Runs the golden vectors of the file. Raises attn8.ModelError if an output differs."""
+        x = np.empty((self.n_steps, self.n_channels), dtype=self.dtype)
+        y = np.empty(self.n_outputs, dtype=np.int8)
+        arena = (self._arena.ctypes.data, self.arena_bytes)
+        _raise_for(
+            _core().a8_selftest(self._model.ctypes.data, *self._file(), *arena, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
+        )
+
+    def score(self, outputs):
+        """Returns (index of the first largest output, its score 0..100) of int8 (n_outputs,)."""
+        outputs = np.ascontiguousarray(outputs, dtype=np.int8)
+        if outputs.shape != (self.n_outputs,):
+            raise DataError(f"outputs: got shape {outputs.shape}, expected ({self.n_outputs},)")
+        best = ctypes.c_uint32()
+        score = _core().a8_score(self._model.ctypes.data, outputs.ctypes.data, ctypes.addressof(best))
+        return best.value, score
+
+
+_INT16 = next(c.value for c in spec.INPUT_TYPES if c.name == "INT16")
+
+
+def _raise_for(code):
+    if code < 0:
+        raise reference.model_error(-code, "the C core")

@@ -1,0 +1,254 @@
+"""What the verbs of the command line do, as functions: each takes plain arguments and returns a dict for JSON."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from . import backends, config, pack, profile, reference
+from .data import load_windows, split_windows
+from .errors import DataError, RunError
+from .evaluate import confusion_matrix, per_group, scores
+
+METRICS = "metrics.json"
+BUNDLED = config.SHIPPED
+
+
+def train_run(settings, windows, out, seed=None, progress=True):
+    """Trains, calibrates and evaluates; leaves a run folder with metrics.json.
+
+    Args:
+        settings: config.Config.    windows: data.Windows.    out: run folder.
+
+    Returns:
+        the metrics, as in RUN/metrics.json; "interrupted" is true after Ctrl-C.
+    """
+    from .train import train
+
+    result = train(settings, windows, out, seed=seed, progress=progress)
+    metrics = quantize_run(out, "calibrate", windows=windows, progress=progress)
+    return metrics | {"interrupted": result.interrupted}
+
+
+def quantize_run(run_dir, mode, windows=None, data=None, progress=True):
+    """Calibrates the float model of a run, or trains the quantized one; updates RUN/metrics.json.
+
+    Args:
+        run_dir: run folder.    mode: "calibrate" or "train".    windows: loaded already, or None.
+        data: an .npz in place of the configured data.
+    """
+    from . import quantize
+    from .train import load_run
+
+    run_dir = Path(run_dir)
+    settings, model, meta = load_run(run_dir)
+    windows = _run_windows(settings, meta, data) if windows is None else windows
+    split = split_windows(windows, settings.data)
+    shuffled = np.random.default_rng(settings.training.seed).permutation(split.train)
+    net, report = quantize.calibrate(model, windows.x[shuffled], settings.quantization)
+    if mode == "train":
+        quantize.train_quantized(net, settings, windows, split, progress)
+    unseen = split.validation if len(split.validation) else shuffled
+    quantize.fit_temperature(net, windows.x[unseen], windows.y[unseen])
+    quantize.save_quantized(net, run_dir)
+    metrics = evaluate_split(settings, model, net, meta, windows, split)
+    metrics |= {"quantization": mode, "observer": report["observer"], "calibration_sqnr_db": report["sqnr_db"]}
+    _write_json(run_dir / METRICS, metrics)
+    return metrics
+
+
+def _run_windows(settings, meta, data=None):
+    windows = load_windows(settings.data, data, np.asarray(meta["counts_per_unit"], dtype=np.float32))
+    _check_fit(windows, [meta["window"], len(meta["channels"])], meta["labels"])
+    return windows
+
+
+def _check_fit(windows, shape, labels):
+    got = list(windows.x.shape[1:])
+    if got != list(shape):
+        raise DataError(f"{windows.name}: x: got windows of {got}, expected {list(shape)} (T, C) of the model; cut them so")
+    if windows.labels != labels:
+        raise DataError(
+            f"{windows.name}: labels: got {', '.join(windows.labels)}, expected those of the model: {', '.join(labels)}; "
+            "give the data the same labels in the same order"
+        )
+
+
+def evaluate_split(settings, model, net, meta, windows, split):
+    """Evaluates float and INT8 on the test part, and the agreement of fake quantization with the packed file."""
+    from .evaluate import evaluate_float, predict_float
+
+    x, y, n_classes = windows.x[split.test], windows.y[split.test], len(windows.labels)
+    found = evaluate_float(model, windows, split.test)
+    data = pack_net(net, settings, meta)
+    outputs = backends.open_backend("auto", data).run(x)
+    fake = predict_float(net, x)
+    integer = scores(y, outputs.argmax(1), n_classes)
+    info = profile.info(data)
+    return {
+        "dataset": windows.name,
+        "n_train": len(split.train),
+        "n_test": len(split.test),
+        "test_groups": split.test_groups,
+        "float_accuracy": found["accuracy"],
+        "float_macro_f1": found["macro_f1"],
+        "int8_accuracy": integer["accuracy"],
+        "int8_macro_f1": integer["macro_f1"],
+        "agreement_float_int8": float(np.mean(found["predicted"] == outputs.argmax(1))),
+        "agreement_fakequant_int8": float(np.mean(fake.argmax(1) == outputs.argmax(1))),
+        "identical_logits_fakequant_int8": float(np.mean((np.rint(fake / float(net.scales[-1])) == outputs).all(1))),
+        "per_group_int8": per_group(y, outputs.argmax(1), windows.group[split.test], windows.group_names, n_classes),
+        **{key: info[key] for key in ("parameters", "macs", "model_bytes", "arena_bytes")},
+    }
+
+
+def pack_net(net, settings, meta):
+    """Returns the packed bytes of a calibrated QuantNet."""
+    from .quantize import to_graph
+
+    return pack.pack(to_graph(net, settings, meta))
+
+
+def pack_run(run_dir, path):
+    """Packs the quantized model of a run. Returns what ``profile.info`` says of the file."""
+    from .quantize import load_quantized
+    from .train import load_run
+
+    settings, model, meta = load_run(run_dir)
+    data = pack_net(load_quantized(model, Path(run_dir)), settings, meta)
+    pack.save(data, path)
+    return {"file": str(path), **profile.info(data)}
+
+
+def evaluate_run(run_dir, data=None):
+    """Evaluates float and INT8 of a run on its test groups, or on the test part of other data."""
+    from .quantize import load_quantized
+    from .train import load_run
+
+    settings, model, meta = load_run(run_dir)
+    windows = _run_windows(settings, meta, data)
+    split = split_windows(windows, settings.data)
+    return evaluate_split(settings, model, load_quantized(model, Path(run_dir)), meta, windows, split)
+
+
+def evaluate_file(path, data, backend="auto"):
+    """Evaluates a packed file.
+
+    Args:
+        path: model file.    backend: see backends.open_backend.
+        data: .npz (its ``test`` windows where it marks some, else all), or the name of the bundled set (the test
+            groups of the shipped configuration).
+    """
+    packed = read_model(path)
+    g = reference.parse(packed).graph
+    settings = config.shipped_config()
+    bundled = data == BUNDLED
+    windows = load_windows(settings.data, None if bundled else data, g.counts_per_unit)
+    _check_fit(windows, [g.n_steps, g.n_channels], g.labels)
+    indices = np.arange(len(windows))
+    if bundled or windows.test is not None:
+        indices = split_windows(windows, settings.data).test
+    engine = backends.open_backend(backend, packed)
+    predicted = engine.run(windows.x[indices]).argmax(1)
+    y, n_classes = windows.y[indices], len(windows.labels)
+    found = scores(y, predicted, n_classes)
+    return {
+        "dataset": windows.name,
+        "backend": engine.name,
+        "n_test": len(y),
+        "int8_accuracy": found["accuracy"],
+        "int8_macro_f1": found["macro_f1"],
+        "per_group_int8": per_group(y, predicted, windows.group[indices], windows.group_names, n_classes),
+        "confusion_int8": confusion_matrix(y, predicted, n_classes).tolist(),
+    }
+
+
+def evaluate_folds(settings, folds, out, data=None, seed=None, progress=True):
+    """Trains and evaluates once per fold; every group is in the test part once.
+
+    Returns:
+        dict with the mean and standard deviation over the folds of accuracy and macro-F1, float and INT8, and
+        ``folds``, the metrics of each.
+    """
+    windows = load_windows(settings.data, data)
+    results = []
+    for fold in range(folds):
+        part = replace(settings, data=replace(settings.data, folds=folds, fold=fold))
+        results.append(train_run(part, windows, Path(out) / f"fold{fold}", seed, progress))
+        if results[-1]["interrupted"]:
+            raise RunError(f"evaluate: stopped in fold {fold} of {folds}; run it again")
+    summary = {}
+    for key in ("float_accuracy", "int8_accuracy", "float_macro_f1", "int8_macro_f1"):
+        values = [r[key] for r in results]
+        summary |= {f"{key}_mean": float(np.mean(values)), f"{key}_std": float(np.std(values))}
+    summary["agreement_fakequant_int8_min"] = min(r["agreement_fakequant_int8"] for r in results)
+    return {"dataset": windows.name, **summary, "folds": results}
+
+
+def read_model(path):
+    """Returns the bytes of a model file; ``DataError`` if it cannot be read."""
+    from . import spec
+
+    limit = spec.LIMIT["MAX_FILE_BYTES"]
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a .a8 file; check the path") from None
+    if len(data) > limit:
+        raise DataError(f"{path}: got more than {limit} bytes, expected a .a8 file; check the path")
+    return data
+
+
+def check_file(path):
+    """Checks a model file: the format, the id, the golden vectors. Raises attn8.ModelError at the first fault."""
+    import hashlib
+
+    from . import spec
+
+    data = read_model(path)
+    engine = reference.Reference(data)
+    identity = hashlib.sha256(data[spec.HEADER_BYTES :]).hexdigest()[:16]
+    if identity != engine.model.id:
+        raise DataError(f"{path}: id: got {engine.model.id}, expected {identity}, the hash of its records; pack it again")
+    engine.selftest()
+    g = engine.graph
+    return {
+        "file": str(path),
+        "ok": True,
+        "name": g.name,
+        "version": g.version,
+        "id": identity,
+        "model_bytes": len(data),
+        "n_golden": len(g.golden.vectors),
+    }
+
+
+def run_file(path, data_path, backend):
+    """Runs the windows of a data file (only its ``x`` is needed). Returns outputs and their hash."""
+    from .data import load_x
+
+    packed = read_model(path)
+    g = reference.parse(packed).graph
+    x = load_x(data_path, g.counts_per_unit)
+    if list(x.shape[1:]) != [g.n_steps, g.n_channels]:
+        raise DataError(
+            f"{data_path}: x: got windows of {list(x.shape[1:])}, expected [{g.n_steps}, {g.n_channels}] (T, C); cut them so"
+        )
+    engine = backends.open_backend(backend, packed)
+    outputs = engine.run(x)
+    best = outputs.argmax(1) if len(outputs) else []
+    return {
+        "backend": engine.name,
+        "n_windows": len(outputs),
+        "outputs": outputs.tolist(),
+        "predicted": [g.labels[i] for i in best],
+        "sha256": backends.sha256(outputs),
+    }
+
+
+def _write_json(path, value):
+    from .train import write_atomic
+
+    write_atomic(path, json.dumps(value, indent=2).encode() + b"\n")
