@@ -138,7 +138,7 @@ def check_model_c(data):
 
 
 class CModel:
-    """A packed model in the C core.
+    """A packed model in the C core, portable kernels.
 
     Attributes: n_steps, n_channels, n_outputs, n_ops, n_golden, arena_bytes, live_bytes (the planner's floor),
     macs (the bound of check_model), dtype (of a window: int16 or int8).
@@ -175,7 +175,7 @@ class CModel:
             int8 (N, n_outputs).
 
         Raises:
-            DataError: shape or type is another.
+            attn8.ModelError: shape or type is another.
         """
         x = self._windows(x)
         outputs = np.empty((len(x), self.n_outputs), dtype=np.int8)
@@ -191,7 +191,8 @@ class CModel:
         x = np.asarray(x)
         shape = (self.n_steps, self.n_channels)
         if x.ndim not in (2, 3) or x.shape[-2:] != shape or x.dtype != self.dtype:
-            raise DataError(f"windows: got {x.dtype} {x.shape}, expected {self.dtype} (N, {shape[0]}, {shape[1]})")
+            failure = reference.model_error(spec.ERROR_CODES["INPUT"], "the C core")
+            raise type(failure)(f"{failure}: got {x.dtype} {x.shape}, expected {self.dtype} (N, {shape[0]}, {shape[1]})")
         return np.ascontiguousarray(x.reshape(-1, *shape))
 
     def golden_input(self, i):

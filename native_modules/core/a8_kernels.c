@@ -5,6 +5,13 @@
 
 #include "a8_bytes.h"
 
+/* The loops of a channel or row keep their few values in registers only while they are functions of their own. */
+#ifdef __GNUC__
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE
+#endif
+
 typedef struct {
     int32_t bias;
     int32_t multiplier;
@@ -62,16 +69,20 @@ static inline uint32_t bits(uint32_t v)
 }
 
 #ifndef A8_KERNELS_LINEAR_EXTERNAL
+static NOINLINE void linear_channel(const row_t *r, const int8_t *w, uint32_t n_inputs, const int8_t *x,
+                                    const int8_t *end, int8_t *y, uint32_t stride)
+{
+    for (; x != end; x += n_inputs, y += stride)
+        *y = requantize(r, dot(x, w, n_inputs));
+}
+
 void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y)
 {
     row_t r = clamped_row(op->clamp);
-    const int8_t *w = op->weights;
+    const int8_t *w = op->weights, *end = x + op->n_steps * op->n_inputs;
     for (uint32_t n = 0; n < op->n_outputs; n++, w += a8_padded(op->n_inputs)) {
-        const int8_t *token = x;
-        int8_t *out = y + n;
         load_row(&r, op->rows + 8 * n);
-        for (uint32_t t = op->n_steps; t > 0; t--, token += op->n_inputs, out += op->n_outputs)
-            *out = requantize(&r, dot(token, w, op->n_inputs));
+        linear_channel(&r, w, op->n_inputs, x, end, y + n, op->n_outputs);
     }
 }
 #endif
@@ -101,13 +112,14 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 }
 #endif
 
-int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference)
+static inline int32_t softmax_exp(const a8_softmax_t *s, uint32_t difference)
 {
     int32_t d = (int32_t)(difference < (uint32_t)s->dmax ? difference : (uint32_t)s->dmax) >> s->dpre;
-    uint32_t i = ((uint32_t)(d * s->dm) >> (s->dsh - 1)) + 1;
-    i >>= 1;
+    int32_t i = ((d * s->dm >> (s->dsh - 1)) + 1) >> 1;
     return A8_EXP[i < 255 ? i : 255];
 }
+
+int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* Sets the row that divides by z, 1 <= z < 2^30: one division for all channels. */
@@ -120,56 +132,61 @@ static void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
     r->bias = r->pre > 0 ? (int32_t)1 << (r->pre - 1) : 0;
 }
 
-/* scores[j] = q . k_j + bias[j], keys one row of n_channels apart. Returns the largest. */
-static int32_t attention_scores(const a8_attention_t *op, const int8_t *q, const int8_t *k, const uint8_t *bias,
-                                uint32_t n_keys)
+/* scores[j] = q . k_j + bias[j], keys `stride` apart; end is behind the last score. Returns the largest. */
+static NOINLINE int32_t attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k,
+                                         uint32_t head_size, uint32_t stride, const uint8_t *bias)
 {
-    uint32_t head_size = op->n_channels / op->fields->heads;
     int32_t most = INT32_MIN;
-    for (uint32_t j = 0; j < n_keys; j++, k += op->n_channels, bias += 4) {
+    for (; scores != end; k += stride, bias += 4) {
         int32_t s = (int32_t)((uint32_t)dot(q, k, head_size) + a8_u32_aligned(bias));
-        op->scratch[j] = s;
+        *scores++ = s;
         most = s > most ? s : most;
     }
     return most;
 }
 
 /* Turns the scores into weights 0..127 and returns their sum: at least 127, that of the largest score. */
-static uint32_t attention_weights(const a8_attention_t *op, int32_t most, uint32_t n_keys)
+static NOINLINE uint32_t attention_weights(const a8_softmax_t *f, int32_t *scores, const int32_t *end, int32_t most)
 {
+    a8_softmax_t s = *f;
     uint32_t z = 0;
-    for (uint32_t j = 0; j < n_keys; j++) {
-        int32_t e = a8_softmax_exp(&op->fields->softmax, (uint32_t)most - (uint32_t)op->scratch[j]);
-        op->scratch[j] = e;
-        z += (uint32_t)e;
+    for (; scores != end; scores++) {
+        *scores = softmax_exp(&s, (uint32_t)most - (uint32_t)*scores);
+        z += (uint32_t)*scores;
     }
     return z;
 }
 
-static inline int32_t weighted_sum(const int32_t *e, const int8_t *v, uint32_t n_keys, uint32_t n_channels)
+static inline int32_t weighted_sum(const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
 {
     int32_t acc = 0;
-    const int32_t *end = e + n_keys;
     do {
         acc += *e++ * *v;
-        v += n_channels;
+        v += stride;
     } while (e != end);
     return acc;
 }
 
+static NOINLINE void attention_values(const row_t *r, const int32_t *e, const int32_t *end, const int8_t *v,
+                                      uint32_t stride, int8_t *y, uint32_t head_size)
+{
+    for (; head_size > 0; head_size--)
+        *y++ = requantize(r, weighted_sum(e, end, v++, stride));
+}
+
 static void attention_head(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y,
-                           const uint8_t *bias)
+                           uint32_t head_size, const uint8_t *bias)
 {
     const a8_attention_fields_t *f = op->fields;
-    uint32_t head_size = op->n_channels / f->heads, d = op->n_channels;
+    uint32_t d = op->n_channels;
     row_t r = clamped_row(A8_CLAMP_FULL);
-    for (uint32_t i = 0; i < op->n_steps; i++) {
+    for (uint32_t i = 0; i < op->n_steps; i++, q += d, y += d) {
         uint32_t first = i > f->left ? i - f->left : 0;
-        uint32_t n_keys = (op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps) - first;
-        int32_t most = attention_scores(op, q + i * d, k + first * d, bias + 4 * (first + f->left - i), n_keys);
-        row_divide(&r, f, attention_weights(op, most, n_keys));
-        for (uint32_t c = 0; c < head_size; c++)
-            y[i * d + c] = requantize(&r, weighted_sum(op->scratch, v + first * d + c, n_keys, d));
+        uint32_t behind = op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps;
+        int32_t *scores = op->scratch, *end = scores + (behind - first);
+        int32_t most = attention_scores(scores, end, q, k + first * d, head_size, d, bias + 4 * (first + f->left - i));
+        row_divide(&r, f, attention_weights(&f->softmax, scores, end, most));
+        attention_values(&r, scores, end, v + first * d, d, y, head_size);
     }
 }
 
@@ -179,7 +196,7 @@ void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const i
     uint32_t bias_bytes = 4 * ((uint32_t)op->fields->left + op->fields->right + 1);
     for (uint32_t h = 0; h < op->fields->heads; h++) {
         uint32_t c = h * head_size;
-        attention_head(op, q + c, k + c, v + c, y + c, op->relative_bias + h * bias_bytes);
+        attention_head(op, q + c, k + c, v + c, y + c, head_size, op->relative_bias + h * bias_bytes);
     }
 }
 #endif

