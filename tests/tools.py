@@ -50,7 +50,10 @@ def run(*command, **options):
 def compiles(compiler, *flags):
     """Says whether the compiler can make a program with these flags (32-bit libraries may be missing)."""
     done = subprocess.run(
-        [compiler, *flags, "-x", "c", "-", "-o", os.devnull], input="int main(void) { return 0; }", text=True, capture_output=True
+        [compiler, *flags, "-x", "c", "-", "-o", os.devnull],
+        input="int main(void) { return 0; }",
+        text=True,
+        capture_output=True,
     )
     return done.returncode == 0
 

@@ -1,5 +1,6 @@
 """The C core on this machine: built once with the host's compiler, then reached through ctypes."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -20,24 +21,24 @@ from .errors import DataError, ToolMissingError
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2", "-shared", "-fPIC")
 INSTALL = {"linux": "sudo apt-get install gcc", "darwin": "xcode-select --install"}
-_DESCRIPTION = ("n_steps", "n_channels", "input_type", "n_outputs", "n_ops", "n_golden", "arena_bytes", "live_bytes", "macs")
+_SHAPE = ("n_steps", "n_channels", "input_type", "n_outputs", "n_ops", "n_golden")
+_DESCRIPTION = (*_SHAPE, "arena_bytes", "live_bytes", "macs")  # the order of a8_describe
 
 
 def find_core_sources():
     """Returns {file name: bytes} of the core's C files and headers, from the installed package or the source tree."""
     found = {}
     for folder in _source_folders():
-        found = {f.name: f.read_bytes() for f in folder.iterdir() if f.name.startswith("a8_") and f.name.endswith((".c", ".h"))}
+        files = [f for f in folder.iterdir() if f.name.startswith("a8_") and f.name.endswith((".c", ".h"))]
+        found = {f.name: f.read_bytes() for f in files}
         if "a8_model.c" in found:
             return dict(sorted(found.items()))
-    raise ToolMissingError("the C sources of the core are not installed; install attn8 again: pip install --force-reinstall attn8")
+    raise ToolMissingError("the C sources of the core are not installed: pip install --force-reinstall attn8")
 
 
 def _source_folders():
-    try:
+    with contextlib.suppress(ModuleNotFoundError):
         yield resources.files("attn8.native")
-    except ModuleNotFoundError:
-        pass
     tree = Path(__file__).resolve().parents[2] / "native_modules" / "core"
     if tree.is_dir():
         yield tree
@@ -87,7 +88,8 @@ def _compile(sources, command, work):
     for name, text in sources.items():
         (work / name).write_bytes(text)
     files = [name for name in sources if name.endswith(".c")]
-    done = subprocess.run([*command, *FLAGS, *files, "-o", "core.so"], cwd=work, capture_output=True, text=True, check=False)
+    line = [*command, *FLAGS, *files, "-o", "core.so"]
+    done = subprocess.run(line, cwd=work, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip() or "no message").splitlines()[0]
         raise ToolMissingError(f"{command[0]} cannot build the C core ({reason}); set CC to a working C99 compiler")
@@ -179,12 +181,8 @@ class CModel:
         """
         x = self._windows(x)
         outputs = np.empty((len(x), self.n_outputs), dtype=np.int8)
-        file, n = self._file()
-        _raise_for(
-            _core().a8_run_many(
-                self._model.ctypes.data, file, n, self._arena.ctypes.data, x.ctypes.data, len(x), outputs.ctypes.data
-            )
-        )
+        windows = (x.ctypes.data, len(x), outputs.ctypes.data)
+        _raise_for(_core().a8_run_many(self._model.ctypes.data, *self._file(), self._arena.ctypes.data, *windows))
         return outputs
 
     def _windows(self, x):
@@ -192,23 +190,23 @@ class CModel:
         shape = (self.n_steps, self.n_channels)
         if x.ndim not in (2, 3) or x.shape[-2:] != shape or x.dtype != self.dtype:
             failure = reference.model_error(spec.ERROR_CODES["INPUT"], "the C core")
-            raise type(failure)(f"{failure}: got {x.dtype} {x.shape}, expected {self.dtype} (N, {shape[0]}, {shape[1]})")
+            expected = f"{self.dtype} (N, {shape[0]}, {shape[1]})"
+            raise type(failure)(f"{failure}: got {x.dtype} {x.shape}, expected {expected}")
         return np.ascontiguousarray(x.reshape(-1, *shape))
 
     def golden_input(self, i):
         """Returns the input of golden vector i, (T, C)."""
         x = np.empty((self.n_steps, self.n_channels), dtype=self.dtype)
-        _raise_for(_core().a8_golden_input(self._model.ctypes.data, self._bytes.ctypes.data, i, x.ctypes.data, x.nbytes))
+        file, _ = self._file()
+        _raise_for(_core().a8_golden_input(self._model.ctypes.data, file, i, x.ctypes.data, x.nbytes))
         return x
 
     def selftest(self):
         """Runs the golden vectors of the file. Raises attn8.ModelError if an output differs."""
         x = np.empty((self.n_steps, self.n_channels), dtype=self.dtype)
         y = np.empty(self.n_outputs, dtype=np.int8)
-        arena = (self._arena.ctypes.data, self.arena_bytes)
-        _raise_for(
-            _core().a8_selftest(self._model.ctypes.data, *self._file(), *arena, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
-        )
+        buffers = [n for b in (self._bytes, self._arena, x, y) for n in (b.ctypes.data, b.nbytes)]
+        _raise_for(_core().a8_selftest(self._model.ctypes.data, *buffers))
 
     def score(self, outputs):
         """Returns (index of the first largest output, its score 0..100) of int8 (n_outputs,)."""

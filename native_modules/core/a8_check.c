@@ -318,7 +318,6 @@ static int32_t check_linear(a8_model_t *m, const record_t *r, a8_op_t *op)
     a8_product_fields_t *f = &op->as.product;
     f->clamp = r->payload[A8_AT_LINEAR_S8_CLAMP];
     f->kernel = f->stride = 1;
-    f->pad_left = 0;
     op->output.n_channels = (uint16_t)a8_u16(r->payload + A8_AT_LINEAR_S8_N_OUTPUTS);
     return check_product(m, r, op, A8_AT_LINEAR_S8_FIXED_BYTES, n_products);
 }
@@ -485,6 +484,7 @@ static int32_t check_op(a8_model_t *m, const record_t *r, uint32_t i)
 {
     a8_op_t *op = &m->ops[i];
     TRY(check_op_fields(r));
+    memset(op, 0, sizeof(*op)); /* sources that an op does not have are tensor 0 */
     op->code = (uint8_t)r->type;
     for (uint32_t s = 0; s < n_sources(r->type); s++) {
         op->source[s] = r->payload[s];
@@ -496,7 +496,6 @@ static int32_t check_op(a8_model_t *m, const record_t *r, uint32_t i)
     const a8_tensor_t *x = tensor(m, op->source[0]);
     op->output.n_steps = x->n_steps;
     op->output.n_channels = x->n_channels;
-    op->output.last_step = 0;
     return check_op_rules(m, r, op);
 }
 
