@@ -1,0 +1,170 @@
+"""The command line: quick and torch-free where it can be, one line per error, the promised exit codes and keys."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from models import random_model, windows_for
+
+from attn8 import cli, reference
+
+VERBS = ["demo", "train", "quantize", "pack", "evaluate", "check", "info", "run", "bench"]
+BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
+
+
+def attn8(*arguments, code=0):
+    """Runs the program without torch. Returns (stdout, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK_TORCH, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "model.a8"
+    path.write_bytes(random_model(1))
+    return path
+
+
+@pytest.fixture
+def data_file(tmp_path, model_file):
+    path = tmp_path / "windows.npz"
+    np.savez(path, x=windows_for(model_file.read_bytes(), 10))
+    return path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_needs_no_torch_and_has_an_example(verb):
+    out, _ = attn8(verb, "--help")
+    assert "Example:" in out
+    assert f"attn8 {verb}" in out
+
+
+def test_help_lists_every_verb():
+    assert list(cli.cli.commands) == VERBS
+
+
+def test_importing_the_program_loads_nothing_heavy():
+    code = "import sys, attn8, attn8.cli; print([m for m in ('torch', 'numpy', 'rich', 'safetensors') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_device_names_are_there_without_torch_or_numpy():
+    code = "import sys, attn8; attn8.load, attn8.Model, attn8.ModelError; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_check_says_ok(model_file):
+    out, _ = attn8("check", model_file, "--json")
+    assert json.loads(out)["ok"] is True
+
+
+def test_check_of_a_damaged_file_is_one_line_and_exit_1(model_file):
+    data = bytearray(model_file.read_bytes())
+    data[100] ^= 1
+    model_file.write_bytes(data)
+    out, err = attn8("check", model_file, code=1)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "checksum" in err
+
+
+def test_check_finds_a_wrong_id(model_file):
+    from attn8 import pack, spec
+
+    data = model_file.read_bytes()
+    sealed = bytearray(pack.seal(data[spec.HEADER_BYTES :], data[6] | data[7] << 8))
+    sealed[16] ^= 1
+    import zlib
+
+    sealed[12:16] = zlib.crc32(bytes(sealed[16:]), zlib.crc32(bytes(sealed[:12]))).to_bytes(4, "little")
+    model_file.write_bytes(sealed)
+    _, err = attn8("check", model_file, code=1)
+    assert "id: got" in err
+
+
+def test_check_finds_wrong_golden_vectors(model_file):
+    from attn8 import pack, spec
+
+    model = reference.parse(model_file.read_bytes())
+    _, at, n_bytes = model.records[-1]
+    body = bytearray(model.data[spec.HEADER_BYTES :])
+    outputs = model.golden_outputs.size
+    last = at - spec.HEADER_BYTES + n_bytes - spec.padded(outputs)
+    body[last] ^= 1
+    model_file.write_bytes(pack.seal(bytes(body), len(model.graph.ops)))
+    _, err = attn8("check", model_file, code=1)
+    assert "golden" in err
+
+
+def test_info_has_the_promised_keys_and_its_account_adds_up(model_file):
+    out, _ = attn8("info", model_file, "--json")
+    info = json.loads(out)
+    for key in ("input_shape", "n_outputs", "labels", "parameters", "macs", "model_bytes", "arena_bytes"):
+        assert key in info
+    assert sum(line["bytes"] for line in info["account"]) == info["model_bytes"] == model_file.stat().st_size
+
+
+def test_run_gives_the_outputs_of_the_reference_and_their_hash(model_file, data_file):
+    out, err = attn8("run", model_file, data_file, "--backend", "reference", "--json")
+    found = json.loads(out)
+    data = model_file.read_bytes()
+    expected = reference.Reference(data).run(windows_for(data, 10))
+    assert found["n_windows"] == 10
+    assert found["outputs"] == expected.tolist()
+    import hashlib
+
+    assert found["sha256"] == hashlib.sha256(expected.tobytes()).hexdigest()
+    assert "10 windows" in err
+
+
+def test_run_on_the_device_package_gives_the_same_bytes(model_file, data_file):
+    hashes = {json.loads(attn8("run", model_file, data_file, "--backend", b, "--json")[0])["sha256"] for b in ("python", "reference")}
+    assert len(hashes) == 1
+
+
+def test_quiet_prints_no_message(model_file, data_file):
+    _, err = attn8("run", model_file, data_file, "--backend", "reference", "--quiet")
+    assert err == ""
+
+
+def test_missing_file_is_one_line(tmp_path):
+    _, err = attn8("check", tmp_path / "absent.a8", code=1)
+    assert err.count("\n") == 1
+    assert "cannot be read" in err
+
+
+def test_windows_of_another_shape_are_refused(model_file, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 5, 1), np.int16))
+    _, err = attn8("run", model_file, tmp_path / "x.npz", code=1)
+    assert "expected [28, 6]" in err
+
+
+def test_wrong_usage_is_exit_2(model_file):
+    attn8("run", model_file, "x.npz", "--backend", "abacus", code=2)
+    attn8("evaluate", code=2)
+    attn8("evaluate", model_file, code=2)
+
+
+def test_train_without_torch_names_the_extra(tmp_path):
+    _, err = attn8("train", "--out", tmp_path / "run", code=1)
+    assert "pip install 'attn8[train]'" in err
+    assert err.count("\n") == 1
+
+
+def test_evaluate_of_a_file_reports_accuracy_and_f1(model_file, tmp_path):
+    data = model_file.read_bytes()
+    g = reference.parse(data).graph
+    x = windows_for(data, 12)
+    y = np.arange(12) % len(g.labels)
+    group = np.repeat(np.arange(3), 4)
+    np.savez(tmp_path / "d.npz", x=x, y=y, group=group, labels=np.array(g.labels))
+    found = json.loads(attn8("evaluate", model_file, "--data", tmp_path / "d.npz", "--json")[0])
+    predicted = reference.Reference(data).run(x).argmax(1)
+    assert found["int8_accuracy"] == pytest.approx((predicted == y).mean())
+    assert 0 <= found["int8_macro_f1"] <= 1
+    assert found["n_test"] == 12

@@ -1,0 +1,63 @@
+"""What the README shows is what the project does."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import readme
+import tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_first_command_installs_everything_and_runs_the_demo():
+    assert "pip install '.[all]'" in readme.command("demo")
+    assert readme.command("demo").endswith("attn8 demo")
+
+
+def test_second_command_installs_everything_and_runs_the_tests():
+    assert "pip install --quiet '.[all]'" in readme.command("tests")
+    assert readme.command("tests").endswith("pytest")
+
+
+def test_ci_calls_the_command_of_the_readme():
+    assert "tests/readme.py tests" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)", readme.README.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_extras_hold_each_other():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(extras["all"][0].removeprefix("attn8[").rstrip("]").split(",")) == set(extras) - {"all"}
+
+
+def own_data(path):
+    rng = np.random.default_rng(0)
+    y = np.tile([0, 1], 60)
+    x = np.cumsum(rng.normal(0, 100 * (1 + 3 * y[:, None, None]), (120, 32, 3)), axis=1).clip(-32768, 32767).astype(np.int16)
+    np.savez(path, x=x, y=y, group=np.arange(120) // 20, labels=np.array(["still", "shake"]))
+
+
+def test_commands_and_device_code_for_own_data_run(tmp_path):
+    own_data(tmp_path / "gestures.npz")
+    script = readme.command("own").replace("epochs=20", "epochs=2")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(("still", "shake"))
+    code = re.search(r"<!-- code: device -->\n```python\n(.*?)```", readme.README.read_text(encoding="utf-8"), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("Model 'gestures' v1: 32x3 -> 2 classes")
+    assert second.split()[0] in ("still", "shake")
