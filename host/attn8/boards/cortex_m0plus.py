@@ -123,7 +123,7 @@ class Cpu:
             if extra:
                 self._extra[address + i] = extra
 
-    def call(self, address, arguments, stack_top, limit=1 << 40):
+    def call(self, address, arguments, stack_top, limit=1 << 32):
         """Calls a function as C does and runs it to its return.
 
         Args:
@@ -143,7 +143,7 @@ class Cpu:
         sp = (stack_top - len(on_stack)) & ~7
         self.write(sp, on_stack)
         registers = self._registers
-        registers[: len(words[:4])] = array("I", words[:4])
+        registers[:4] = array("I", [*words, 0, 0, 0, 0][:4])
         registers[SP], registers[LR], registers[PC] = sp, RETURN_ADDRESS | 1, address
         before = self._core.cycles
         added = self._run(limit)

@@ -1,5 +1,6 @@
 """The bare-metal image: the C core cross-compiled for a Cortex-M0+, kept in the user's cache."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from . import BoardError
 
 _PREFIX = "arm-none-eabi-"
 _OPTIMIZATION = "-O2"
+_ADDRESS = 0x10000000  # the origin of rp2040.ld
 _FLAGS = (
     *("-mcpu=cortex-m0plus", "-mthumb", "-std=c99", _OPTIMIZATION, "-ffreestanding", "-nostdlib"),
     *("-fno-tree-loop-distribute-patterns", "-ffunction-sections", "-Wl,--gc-sections"),
@@ -64,10 +66,8 @@ def build():
 def _folder(package, name, member):
     """Returns the folder of the C sources: package data of a wheel, else the source tree."""
     candidates = [Path(__file__).parents[3] / "native_modules" / name]
-    try:
+    with contextlib.suppress(ModuleNotFoundError):
         candidates.insert(0, Path(str(resources.files(f"attn8.{package}"))))
-    except ModuleNotFoundError:
-        pass
     for folder in candidates:
         if (folder / member).is_file():
             return folder
@@ -95,7 +95,7 @@ def _compile(compiler, core, bare):
         symbols = _symbols(_run("nm", "--defined-only", elf))
         code_bytes = int(_run("size", elf).splitlines()[1].split()[0])
         code = Path(binary).read_bytes()
-    return Image(code.hex(), min(symbols.values()) & ~0xFFFF, symbols, code_bytes, compiler)
+    return Image(code.hex(), _ADDRESS, symbols, code_bytes, compiler)
 
 
 def _symbols(text):
@@ -117,10 +117,8 @@ def _run(tool, *arguments):
 
 def _store(path, image):
     """Keeps an image; a cache that cannot be written only costs the next call a compilation."""
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             json.dump(asdict(image), file)
         os.replace(file.name, path)
-    except OSError:
-        pass

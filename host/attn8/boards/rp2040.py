@@ -10,12 +10,13 @@ import numpy as np
 
 from .. import reference
 from . import BoardError, image
-from .cortex_m0plus import FLASH_ADDRESS, FLASH_BYTES, RAM_ADDRESS, RAM_BYTES, RETURN_ADDRESS, Cpu
+from .cortex_m0plus import FLASH_ADDRESS, RAM_ADDRESS, RAM_BYTES, RETURN_ADDRESS, Cpu
 
 _FILE_ADDRESS = FLASH_ADDRESS + (256 << 10)  # behind the largest image that rp2040.ld allows
 _STACK_TOP = RAM_ADDRESS + RAM_BYTES
 _LEAST_STACK_BYTES = 2048
 _PAINT = 0xA5
+_LEAST_LIMIT, _INSTRUCTIONS_PER_MAC = 500_000_000, 100  # far above any run: only a core that hangs gets there
 _CHEAP_MACS = 4_000_000  # some seconds of emulation
 
 
@@ -63,7 +64,7 @@ def emulate(data, windows=None, vectors=None, progress=None):
     """
     model = reference.parse(data)
     n = _n_vectors(model, vectors) if windows is None else len(windows)
-    chip = _Chip(model, _Progress(progress, 3 + len(model.shapes) + n))
+    chip = _Chip(model, _Progress(progress, 2 + len(model.shapes) + n * (1 + (windows is None))))
     load_cycles = chip.load()
     inputs = [chip.golden_input(i) for i in range(n)] if windows is None else _window_bytes(model, windows)
     runs = [chip.run(x) for x in inputs]
@@ -104,9 +105,9 @@ def _compare(outputs, expected):
     wrong = np.flatnonzero((outputs != expected).any(1))
     if len(wrong):
         i = int(wrong[0])
+        got, said = outputs[i].tolist(), expected[i].tolist()
         raise BoardError(
-            f"golden vector {i}: the emulated RP2040 gives {outputs[i].tolist()}, the file says {expected[i].tolist()}; "
-            "do not use this build of the core"
+            f"golden vector {i}: the emulated RP2040 gives {got}, the file says {said}; do not use this build"
         )
 
 
@@ -154,7 +155,8 @@ class _Chip:
         self._cpu.write(self._stack_limit, bytes([_PAINT]) * (_STACK_TOP - self._stack_limit))
 
     def _call(self, name, *arguments):
-        result = self._cpu.call(self.image.symbols[name], arguments, _STACK_TOP)
+        limit = _LEAST_LIMIT + _INSTRUCTIONS_PER_MAC * self.model.macs
+        result = self._cpu.call(self.image.symbols[name], arguments, _STACK_TOP, limit)
         self._progress.step()
         return result
 
@@ -172,9 +174,9 @@ class _Chip:
 
     def golden_input(self, i):
         """Returns the bytes of golden window i, made on the chip."""
-        n = self._sizes[2]
-        self._cpu.call(self.image.symbols["a8_golden_input"], (self._object, _FILE_ADDRESS, i, self._window, n), _STACK_TOP)
-        return self._cpu.read(self._window, n)
+        window_bytes = self._sizes[2]
+        self._checked("a8_golden_input", self._object, _FILE_ADDRESS, i, self._window, window_bytes)
+        return self._cpu.read(self._window, window_bytes)
 
     def run(self, window):
         """Runs one window. Returns (int8 (n_outputs,), cycles)."""
@@ -193,7 +195,7 @@ class _Chip:
         cycles += [self._call("a8_run_op", *arguments, i)[1] for i in range(len(self.model.graph.ops))]
         last = self._cpu.read(self._arena + self.model.offsets[len(self.model.graph.ops)], len(outputs))
         if last != outputs.tobytes():
-            raise BoardError("the ops called one by one give other outputs than a8_run; do not use this build of the core")
+            raise BoardError("ops called one by one and a8_run give different outputs; do not use this build")
         return cycles
 
     def stack_bytes(self):
