@@ -1,0 +1,8 @@
+"""attn8: runs small INT8 transformers from one file, in integers, without allocating."""
+
+from .format import check_model
+from .kernels import backend
+from .model import Model, ModelError, load
+
+__version__ = "0.1.0"
+__all__ = ("Model", "ModelError", "__version__", "backend", "check_model", "load")

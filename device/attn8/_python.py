@@ -1,0 +1,326 @@
+"""The kernels in plain bytecode: the readable form, and the back end of boards that can run no other.
+
+A kernel is called as kernel(sources, y, layer): a tuple of int8 tensors, the int8 tensor it writes, and the
+tuple of numbers and scratch buffers that plan.py made at load. Tensors are flat, time first, channels last.
+Nothing here allocates, and every intermediate lies in [-2^30, 2^30 - 1] (models/FORMAT.md, "Arithmetic").
+
+``rows`` is (bias, multiplier, pre, half_post): four buffers with one entry per output channel; half_post is
+post - 1, because ((v*m >> (post - 1)) + 1) >> 1 rounds without leaving 31 bits.
+"""
+
+from .format import EXP
+
+
+def requantize_s16(window, y, layer):
+    """Turns int16 counts (T, C), or their 2*T*C little-endian bytes, into the int8 tensor y (T, C)."""
+    n_steps, n_channels, rows = layer
+    bias, multiplier, pre, half_post = rows
+    n = n_steps * n_channels
+    in_bytes = len(window) != n
+    i = c = 0
+    for j in range(n):
+        if in_bytes:
+            v = (window[i] & 255) | (window[i + 1] & 255) << 8
+            i += 2
+        else:
+            v = window[j] & 65535
+        if v > 32767:
+            v -= 65536
+        v = (v + bias[c]) >> pre[c]
+        if v > 32767:
+            v = 127
+        elif v < -32768:
+            v = -128
+        else:
+            v = ((v * multiplier[c] >> half_post[c]) + 1) >> 1
+            if v > 127:
+                v = 127
+            elif v < -128:
+                v = -128
+        y[j] = v
+        c += 1
+        if c == n_channels:
+            c = 0
+
+
+def linear_s8(sources, y, layer):
+    """y (T, N) = requantize(W x (T, K)). layer: T, K, N, groups, rows, low, high, token (K), acc (N up to 8)."""
+    n_steps, n_inputs, n_outputs, groups, rows, low, high, token, acc = layer
+    x = sources[0]
+    i = 0
+    for t in range(n_steps):
+        for k in range(n_inputs):
+            token[k] = x[i]
+            i += 1
+        _multiply(token, groups, acc)
+        _requantize(acc, rows, y, t * n_outputs, n_outputs, low, high)
+
+
+def conv1d_s8(sources, y, layer):
+    """y (T_out, N) = requantize(W * x (T, C)): each output is a linear op on the kernel*C values under it.
+
+    layer: T, C, T_out, N, kernel, stride, pad_left, groups, rows, low, high, patch (kernel*C), acc (N up to 8).
+    """
+    n_steps, n_channels, n_out, n_outputs, kernel, stride, pad_left, groups, rows, low, high, patch, acc = layer
+    x = sources[0]
+    n_inputs = kernel * n_channels
+    n_values = n_steps * n_channels
+    for t in range(n_out):
+        i = (t * stride - pad_left) * n_channels
+        for k in range(n_inputs):
+            patch[k] = x[i] if 0 <= i < n_values else 0
+            i += 1
+        _multiply(patch, groups, acc)
+        _requantize(acc, rows, y, t * n_outputs, n_outputs, low, high)
+
+
+def _multiply(x, groups, acc):
+    """acc[n] = sum of w[n][k]*x[k] for eight rows w at a time: one look at x and one index serve eight products."""
+    n = 0
+    for w0, w1, w2, w3, w4, w5, w6, w7 in groups:
+        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0
+        k = 0
+        for v in x:
+            if v:
+                a0 += v * w0[k]
+                a1 += v * w1[k]
+                a2 += v * w2[k]
+                a3 += v * w3[k]
+                a4 += v * w4[k]
+                a5 += v * w5[k]
+                a6 += v * w6[k]
+                a7 += v * w7[k]
+            k += 1  # noqa: SIM113 (enumerate allocates)
+        acc[n] = a0
+        acc[n + 1] = a1
+        acc[n + 2] = a2
+        acc[n + 3] = a3
+        acc[n + 4] = a4
+        acc[n + 5] = a5
+        acc[n + 6] = a6
+        acc[n + 7] = a7
+        n += 8
+
+
+def _requantize(acc, rows, y, at, n, low, high):
+    """Writes requantize(acc[j]) to y[at + j] for n channels."""
+    bias, multiplier, pre, half_post = rows
+    for j in range(n):
+        v = (acc[j] + bias[j]) >> pre[j]
+        if v > 32767:
+            v = high
+        elif v < -32768:
+            v = low
+        else:
+            v = ((v * multiplier[j] >> half_post[j]) + 1) >> 1
+            if v > high:
+                v = high
+            elif v < low:
+                v = low
+        y[at] = v
+        at += 1
+
+
+def windowed_attention_s8(sources, y, layer):
+    """y (T, D): softmax attention of query i over the keys i-left..i+right inside the window, head by head.
+
+    layer: T, D, heads, left, right, softmax, multiplier, shift, bias (heads * span), query (D/heads), scores.
+    """
+    n_steps, d, heads, left, right, softmax, multiplier, shift, bias, query, scores = layer
+    q, k, v = sources
+    head_size = d // heads
+    span = left + right + 1
+    for i in range(n_steps):
+        first = i - left if i > left else 0
+        n_keys = (i + right + 1 if i + right < n_steps else n_steps) - first
+        for h in range(heads):
+            at = h * head_size
+            for c in range(head_size):
+                query[c] = q[i * d + at + c]
+            top = _scores(query, k, first * d + at, d, bias, h * span + first - i + left, n_keys, scores)
+            z = _exponents(scores, n_keys, top, softmax)
+            # row_divide: one division per row.
+            bits = 0
+            while z >> bits:
+                bits += 1
+            kept = bits if bits < 16 else 16
+            m = (multiplier << (kept - 1)) // (z >> (bits - kept))
+            pre = bits + shift - 22
+            if pre < 0:
+                pre = 0
+            _weigh(scores, n_keys, v, first * d + at, d, head_size, y, i * d + at, m, pre, shift + bits - 2 - pre)
+
+
+def _scores(query, k, at, d, bias, b, n_keys, scores):
+    """Writes the score of n_keys keys, d apart in k, and returns the largest."""
+    top = -(1 << 29)
+    for j in range(n_keys):
+        s = bias[b]
+        i = at
+        for v in query:
+            s += v * k[i]
+            i += 1
+        scores[j] = s
+        if s > top:
+            top = s
+        b += 1
+        at += d
+    return top
+
+
+def _exponents(scores, n, top, softmax):
+    """Replaces n scores by EXP of their distance to the largest, and returns the sum."""
+    dmax, dm, dpre, dsh = softmax
+    table = EXP
+    half_dsh = dsh - 1
+    z = 0
+    for j in range(n):
+        s = top - scores[j]
+        if s > dmax:
+            s = dmax
+        s = (((s >> dpre) * dm >> half_dsh) + 1) >> 1
+        s = table[s] if s < 255 else table[255]
+        scores[j] = s
+        z += s
+    return z
+
+
+def _weigh(weights, n_keys, v, start, d, head_size, y, at, m, pre, half_post):
+    """Writes one output row of one head: requantize(sum of weights[j]*v[j][c]) for each channel c."""
+    half = (1 << pre) >> 1
+    for c in range(start, start + head_size):
+        a = half
+        i = c
+        for j in range(n_keys):
+            a += weights[j] * v[i]
+            i += d
+        a >>= pre
+        if a > 32767:
+            a = 127
+        elif a < -32768:
+            a = -128
+        else:
+            a = ((a * m >> half_post) + 1) >> 1
+            if a > 127:
+                a = 127
+            elif a < -128:
+                a = -128
+        y[at] = a
+        at += 1
+
+
+def layer_norm_s8(sources, y, layer):
+    """y (T, D): LayerNorm (kind 0) or RMSNorm (kind 1) of each token. layer: T, D, kind, m, epsilon, E, c (D)."""
+    n_steps, d, kind, multiplier, epsilon, shift, centred = layer
+    x = sources[0]
+    bits = 0
+    while (d - 1) >> bits:
+        bits += 1
+    rmax = (29 - bits) // 2
+    at = 0
+    for _ in range(n_steps):
+        down = _centre(x, at, d, kind, centred) - rmax
+        if down < 0:
+            down = 0
+        v = _shrink(centred, d, down, 1 << rmax) + (epsilon >> 2 * down)
+        if v < 1:
+            v = 1
+        bits = 0
+        while v >> bits:
+            bits += 1
+        t = (30 - bits) & ~1
+        r = (multiplier << 15) // _isqrt(v << t)
+        half_shift = 14 + shift - t // 2
+        for i in range(d):
+            v = ((centred[i] * r >> half_shift) + 1) >> 1
+            if v > 127:
+                v = 127
+            elif v < -128:
+                v = -128
+            y[at] = v
+            at += 1
+
+
+def _centre(x, at, d, kind, centred):
+    """Writes D*x - sum(x), or x for RMSNorm, and returns the bits of the largest magnitude."""
+    scale, mean = 1, 0
+    if kind == 0:
+        scale = d
+        for i in range(at, at + d):
+            mean += x[i]
+    top = 0
+    for i in range(d):
+        c = scale * x[at] - mean
+        at += 1
+        centred[i] = c
+        if c < 0:
+            c = -c
+        if c > top:
+            top = c
+    bits = 0
+    while top >> bits:
+        bits += 1
+    return bits
+
+
+def _shrink(centred, d, down, limit):
+    """Shifts the values down, rounding, clamps them to +-limit, and returns the sum of their squares."""
+    half = (1 << down) >> 1
+    total = 0
+    for i in range(d):
+        c = (centred[i] + half) >> down
+        if c > limit:
+            c = limit
+        elif c < -limit:
+            c = -limit
+        centred[i] = c
+        total += c * c
+    return total
+
+
+def _isqrt(v):
+    """Returns the floor of the square root of v in [2^28, 2^30)."""
+    root, bit = 0, 1 << 28
+    while bit:
+        if v >= root + bit:
+            v -= root + bit
+            root = (root >> 1) + bit
+        else:
+            root >>= 1
+        bit >>= 2
+    return root
+
+
+def add_s8(sources, y, layer):
+    """y = sat8((a*ma + b*mb + 2^14) >> 15) for n elements. layer: n, ma, mb."""
+    n, ma, mb = layer
+    a, b = sources
+    for i in range(n):
+        v = (a[i] * ma + b[i] * mb + 16384) >> 15
+        if v > 127:
+            v = 127
+        elif v < -128:
+            v = -128
+        y[i] = v
+
+
+def mean_pool_s8(sources, y, layer):
+    """y (1, D) = requantize(sum of x (T, D) over T). layer: T, D, rows (one entry for all channels), acc (1)."""
+    n_steps, d, rows, acc = layer
+    x = sources[0]
+    for c in range(d):
+        total = 0
+        i = c
+        for _ in range(n_steps):
+            total += x[i]
+            i += d
+        acc[0] = total
+        _requantize(acc, rows, y, c, 1, -128, 127)
+
+
+def table_s8(sources, y, layer):
+    """y = table[x + 128] for n elements. layer: n, table (256)."""
+    n, table = layer
+    x = sources[0]
+    for i in range(n):
+        y[i] = table[x[i] + 128]

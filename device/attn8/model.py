@@ -1,0 +1,294 @@
+"""The model as its user sees it: load, run, predict, selftest."""
+
+import os
+from array import array
+from struct import unpack_from
+
+from .format import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP, OP_NAMES, Fault, Outline
+from .kernels import backend
+from .plan import Plan, attended_pairs, sources
+
+_IS_CPYTHON = hasattr(memoryview, "cast")
+_BYTES = (bytes, bytearray)
+_MAX_FILE_BYTES = 1 << 24
+
+
+class ModelError(ValueError):
+    """A model, window or output buffer cannot be used; ``code`` is a number of models/FORMAT.md, "Errors"."""
+
+    def __init__(self, code, where="model", got=None, expected=None):
+        super().__init__(_error_text(code, where, got, expected))
+        self.code = code
+
+
+def _error_text(code, where, got, expected):
+    """Says what, got, expected, what to do. The texts cost RAM only now."""
+    try:
+        from .errors import ACTIONS, TEXTS
+
+        name, what, action = TEXTS[code]
+        text = f"{where}: {what} ({name})"
+        if expected is not None:
+            text += f": got {got}, expected {expected}"
+        return f"{text}; {ACTIONS[action]}"
+    except (ImportError, MemoryError):
+        return f"{where}: error {code}"
+
+
+def load(source):
+    """Checks a model file and prepares it to run.
+
+    A path is read into one array of signed bytes, in which the weights stay (while it is read, reading takes
+    twice the size of the file). A buffer is used in place if its bytes are signed; bytes, bytearray and frozen
+    data are not on MicroPython and CircuitPython, and then the weights are copied once. Keep the buffer as it is
+    while the model is used.
+
+    Args:
+        source: a path, or a buffer that holds the file.
+
+    Returns:
+        Model.
+
+    Raises:
+        ModelError: if the file is not a valid model.    OSError: if it cannot be read.
+        TypeError: if source is neither a path nor a buffer.
+    """
+    is_path = isinstance(source, str) or hasattr(source, "__fspath__")
+    where = str(source) if is_path else "model"
+    data = _read(source) if is_path else source
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(f"load takes a path or a buffer, got {type(source)}") from None
+    if _IS_CPYTHON:
+        view = view.cast("B").cast("b")
+    try:
+        outline = Outline(view)
+    except Fault as fault:
+        code, got, expected, at = fault.args
+        raise ModelError(code, f"{where}, byte {at}", got, expected) from None
+    return Model(outline, data, view)
+
+
+def _read(path):
+    """Returns the file as an array of signed bytes; one byte more than the limit is enough to refuse it."""
+    n = min(os.stat(path)[6], _MAX_FILE_BYTES + 1)
+    data = array("b", bytes(n))
+    with open(path, "rb") as f:
+        got = f.readinto(data)
+    return data if got == n else memoryview(data)[:got]
+
+
+class Model:
+    """A model that runs. Made by ``load``; run and predict allocate nothing but predict's (label, score).
+
+    Attributes:
+        name, version, id: str (id in hex).    labels: tuple of n_outputs str.
+        input_shape: (n_steps, n_channels).    n_outputs, n_golden: int.
+        channels, units: tuples of str.    counts_per_unit: tuple of float, 0.0 = unknown.
+        input_type: "int16" or "int8".
+        sample_rate_hz: float, 0.0 = unknown.    hop: samples between windows in training.
+        macs: multiply-accumulates of a window.    model_bytes: of the file.
+        arena_bytes: for the tensors of a run. This back end keeps besides them the token and the accumulators of one
+            row, the window of an int8 model, and what plan.Plan says about weights.
+    """
+
+    def __init__(self, outline, data, view):
+        self._data = data
+        self._data_length = len(data)
+        self.model_bytes = len(view)
+        self._busy = False
+        self._describe(outline, view)
+        self._plan = Plan(outline, view)
+        self.arena_bytes = self._plan.arena_bytes
+        self._out = array("b", bytes(self.n_outputs))
+
+    def _describe(self, outline, view):
+        self.name, self.version = outline.name, outline.version
+        self.id = "".join([f"{view[i] & 255:02x}" for i in range(16, 24)])
+        self.n_steps, self.n_channels = self.input_shape = outline.n_steps, outline.n_channels
+        self.input_type = "int16" if outline.input_type else "int8"
+        self._wide = bool(outline.input_type)
+        self._n_values = self.n_steps * self.n_channels
+        self.channels, self.units = tuple(outline.channels), tuple(outline.units)
+        counts_at = outline.counts_at
+        self.counts_per_unit = tuple([unpack_from("<f", view, counts_at + 4 * i)[0] for i in range(self.n_channels)])
+        self.n_outputs, self.hop = outline.task[2:4]
+        self.sample_rate_hz = unpack_from("<f", view, outline.task_at + 8)[0]
+        self._softmax = tuple(outline.task[5:9])
+        self._thresholds = bytes(view[outline.thresholds_at : outline.thresholds_at + self.n_outputs])
+        self.labels = tuple(outline.labels)
+        self.n_golden = outline.n_golden
+        self._golden = bytes(view[outline.golden_at : outline.golden_end])
+        self._ops = [_op_row(outline, i) for i in range(len(outline.ops))]
+        self.macs = sum([row[4] for row in self._ops])
+
+    def __repr__(self):
+        steps, channels = self.input_shape
+        version = f" v{self.version}" if self.version else ""
+        sizes = f"{_kb(self.model_bytes)} kB, arena {_kb(self.arena_bytes)} kB"
+        return f"Model '{self.name}'{version}: {steps}x{channels} -> {self.n_outputs} classes, {sizes}, {backend}"
+
+    def ops(self):
+        """Returns (index, name, input shape, output shape, macs) of each op; op ``index`` makes that tensor."""
+        return list(self._ops)
+
+    def run(self, window, out=None):
+        """Runs one window and returns the int8 outputs.
+
+        Args:
+            window: T*C int16 counts, time first: an array('h'), their 2*T*C little-endian bytes, or anything with
+                the buffer protocol (other types than array, bytes, bytearray and memoryview cost a memoryview object).
+                int8 models take T*C int8.
+            out: a buffer of n_outputs bytes. Without it the model's own is returned, overwritten by the next run.
+
+        Returns:
+            out, or array('b') of n_outputs values.
+
+        Raises:
+            ModelError: INPUT or OUTPUT if a buffer has the wrong length or type, MOVED if the model's did change.
+            RuntimeError: if called inside a run of the same model.
+        """
+        if self._busy:
+            raise RuntimeError("run was called inside a run of the same model; load the model twice")
+        self._busy = True
+        try:
+            if len(self._data) != self._data_length:
+                raise ModelError(ERR_MOVED, "run", f"{len(self._data)} bytes", self._data_length)
+            if out is None:
+                out = self._out
+            elif len(out) != self.n_outputs:
+                raise ModelError(ERR_OUTPUT, "run", f"{len(out)} bytes", self.n_outputs)
+            self._take(window)
+            self._plan.run()
+            self._give(out)
+        finally:
+            self._busy = False
+        return out
+
+    def predict(self, window):
+        """Runs one window and returns (label, score 0..100); label is None below the class's threshold."""
+        y = self.run(window)
+        best = 0
+        for i in range(1, self.n_outputs):
+            if y[i] > y[best]:
+                best = i
+        dmax, dm, dpre, dsh = self._softmax
+        z = 0
+        for i in range(self.n_outputs):
+            d = min(y[best] - y[i], dmax) >> dpre
+            z += EXP[min(((d * dm >> (dsh - 1)) + 1) >> 1, 255)]
+        score = (12700 + (z >> 1)) // z
+        return (self.labels[best] if score >= self._thresholds[best] else None), score
+
+    def selftest(self):
+        """Runs the golden vectors in the file; returns True.
+
+        Raises:
+            ModelError: SELFTEST, with the vector and both outputs, if one differs.
+        """
+        window = array("h", bytes(2 * self._n_values)) if self._wide else array("b", bytes(self._n_values))
+        expected_at = 4 * self.n_channels + 8 * self.n_golden
+        for i in range(self.n_golden):
+            self._draw(i, window)
+            got = self.run(window)
+            expected = array("b", self._golden[expected_at : expected_at + self.n_outputs])
+            if got != expected:
+                raise ModelError(ERR_SELFTEST, f"golden vector {i}", list(got), list(expected))
+            expected_at += self.n_outputs
+        return True
+
+    def _draw(self, vector, window):
+        """Writes the input of a golden vector (models/FORMAT.md, "Golden vectors")."""
+        x, y, hold = unpack_from("<HHH", self._golden, 4 * self.n_channels + 8 * vector)
+        channels = [unpack_from("<hH", self._golden, 4 * c) for c in range(self.n_channels)]
+        i = 0
+        for t in range(self.n_steps):
+            for low, n_values in channels:
+                if t % hold:
+                    window[i] = window[i - self.n_channels]
+                else:
+                    draw = (x ^ (x << 5)) & 65535
+                    x = y
+                    y = (y ^ (y >> 1)) ^ (draw ^ (draw >> 3))
+                    window[i] = low + (y * n_values >> 16)
+                i += 1
+
+    def _take(self, window):
+        """Checks the window and makes the first tensor from it."""
+        window = self._as_bytes(window) if _IS_CPYTHON else self._as_buffer(window)
+        if self._wide:
+            try:
+                self._plan.convert(window)
+            except TypeError:
+                raise self._input_error("values that are no integers") from None
+            return
+        x = self._plan.input
+        for i in range(self._n_values):
+            v = window[i] & 255
+            x[i] = v - 256 if v > 127 else v
+
+    def _input_error(self, got):
+        steps, channels = self.input_shape
+        return ModelError(ERR_INPUT, "run", got, f"{steps}*{channels} {self.input_type}")
+
+    def _as_bytes(self, window):
+        """CPython: returns a view of the window's bytes."""
+        try:
+            view = memoryview(window)
+            if view.format not in (("h", "<h", "b", "B", "c") if self._wide else ("b", "B", "c")):
+                raise self._input_error(f"a buffer of format '{view.format}'")
+            view = view.cast("B")
+        except TypeError:
+            raise self._input_error(f"no contiguous buffer but {type(window)}") from None
+        if len(view) != (2 * self._n_values if self._wide else self._n_values):
+            raise self._input_error(f"{len(view)} bytes")
+        return view
+
+    def _as_buffer(self, window):
+        """MicroPython and CircuitPython, where only some builds tell the size of an item."""
+        if isinstance(window, _BYTES):
+            item = 1
+        elif isinstance(window, array):
+            item = 2 if self._wide else 1
+        else:
+            if not isinstance(window, memoryview):
+                try:
+                    window = memoryview(window)
+                except TypeError:
+                    raise self._input_error(f"no buffer but {type(window)}") from None
+            item = getattr(window, "itemsize", 0)
+        n = len(window)
+        if self._wide:
+            fits = (n == self._n_values and item != 1) or (n == 2 * self._n_values and item != 2)
+        else:
+            fits = n == self._n_values and item != 2
+        if not fits:
+            raise self._input_error(f"{n} values")
+        return window
+
+    def _give(self, out):
+        """Copies the last tensor to ``out``, whose bytes may be signed or not."""
+        y = self._plan.output
+        for i in range(self.n_outputs):
+            try:
+                out[i] = y[i]
+            except (OverflowError, ValueError):
+                out[i] = y[i] & 255
+
+
+def _op_row(outline, i):
+    """Returns (index, name, input shape, output shape, macs) of op i; attention counts the pairs that exist."""
+    op = outline.ops[i]
+    code, values, _, macs = op
+    x, y = outline.shapes[sources(op)[0]], outline.shapes[i + 1]
+    name = OP_NAMES[code - 16].lower()
+    if name == "windowed_attention_s8":
+        macs = 2 * y[1] * attended_pairs(y[0], values[4], values[5])
+    return i + 1, name, x, y, macs
+
+
+def _kb(n_bytes):
+    """Returns kilobytes of 1024 bytes with one decimal, without floats."""
+    tenths = (n_bytes * 10 + 512) // 1024
+    return f"{tenths // 10}.{tenths % 10}"

@@ -1,0 +1,218 @@
+"""From a checked file to the list of kernel calls: the arena, and the numbers and buffers of each op."""
+
+from array import array
+
+from .kernels import KERNELS, requantize_s16
+
+# By op code - 16, as format.OP_NAMES.
+_N_SOURCES = b"\x01\x01\x03\x01\x02\x01\x01"
+_CLAMPS = ((-128, 127), (-127, 127), (0, 127))
+_ATTENTION = 2
+_ROWS_AT_ONCE = 8  # of _python._multiply
+
+
+def sources(op):
+    """Returns the tensors that an op of an Outline reads."""
+    return op[1][: _N_SOURCES[op[0] - 16]]
+
+
+def attended_pairs(n_steps, left, right):
+    """Returns how many (query, key) pairs lie inside the window."""
+    return n_steps * (left + right + 1) - left * (left + 1) // 2 - right * (right + 1) // 2
+
+
+def memory_blocks(outline):
+    """Returns (bytes, first step, last step) of each tensor, then of the scratch of each op."""
+    shapes = outline.shapes
+    last = list(range(len(shapes)))
+    scratch = []
+    for i, op in enumerate(outline.ops):
+        for source in sources(op):
+            last[source] = i + 1
+        size = 4 * _span(op, outline.shapes[i + 1]) if op[0] - 16 == _ATTENTION else 0
+        scratch.append((size, i + 1, i + 1))
+    sizes = [(steps * channels + 3) & ~3 for steps, channels in shapes]
+    if not outline.input_type:
+        sizes[0] = 0
+    return [(sizes[i], i, last[i]) for i in range(len(shapes))] + scratch
+
+
+def _span(op, shape):
+    """Returns how many keys a query of an attention op can see."""
+    return min(shape[0], op[1][4] + op[1][5] + 1)
+
+
+def place(blocks):
+    """Places blocks so that those that live in one step do not overlap (models/FORMAT.md, "Arena").
+
+    Returns:
+        (offset of each block, arena bytes).
+    """
+    n_steps = max(last for _, _, last in blocks) + 1
+    floor = max(sum(size for size, first, last in blocks if first <= i <= last) for i in range(n_steps))
+    best, best_bytes = None, 0
+    for key in (lambda b: -b[0], lambda b: b[1], lambda b: b[1] - b[2]):
+        order = sorted((key(block), i) for i, block in enumerate(blocks) if block[0])
+        offsets, n_bytes = _place_in(order, blocks)
+        if best is None or n_bytes < best_bytes:
+            best, best_bytes = offsets, n_bytes
+        if best_bytes == floor:
+            break
+    return best, best_bytes
+
+
+def _place_in(order, blocks):
+    """Places the blocks in one order, each at the lowest offset that is free for its whole life."""
+    offsets, placed, n_bytes = [0] * len(blocks), [], 0
+    for _, i in order:
+        size, first, last = blocks[i]
+        at = 0
+        while True:
+            ends = [
+                offsets[j] + blocks[j][0]
+                for j in placed
+                if blocks[j][1] <= last
+                and first <= blocks[j][2]
+                and at < offsets[j] + blocks[j][0]
+                and offsets[j] < at + size
+            ]
+            if not ends:
+                break
+            at = min(ends)
+        offsets[i] = at
+        placed.append(i)
+        n_bytes = max(n_bytes, at + size)
+    return offsets, n_bytes
+
+
+class Plan:
+    """What a run does, and all the memory it needs.
+
+    Weights stay in the caller's buffer when it holds signed bytes (as a file read by ``load`` does), else each
+    op's are copied once. Numbers that act as index, length or shift are always copied. Each row of weights
+    costs a view (16 bytes on a 32-bit board), each output channel 8 bytes.
+
+    Attributes:
+        steps: (kernel, sources, y, layer) of each op.    input_layer: of requantize_s16, or None for int8.
+        input, output: first and last tensor.    arena_bytes: planned bytes for all tensors.
+    """
+
+    def __init__(self, outline, data):
+        """Plans the model that ``outline`` describes; ``data`` is a memoryview of the file."""
+        self._outline = outline
+        self._data = data
+        self._in_place = max(data) < 128  # signed bytes, or bytes that are the same either way
+        self._tokens = {}
+        self._acc = array("i", bytes(4 * self._scratch_values()))
+        tensors = self._tensors()
+        self.input, self.output = tensors[0], tensors[-1]
+        self.input_layer = None
+        if outline.input_type:
+            rows = self._rows(outline.rows_at, outline.n_channels)
+            self.input_layer = (outline.n_steps, outline.n_channels, rows)
+        build = (self._linear, self._conv1d, self._attention, self._norm, self._add, self._pool, self._table)
+        self.steps = []
+        for i, op in enumerate(outline.ops):
+            read = sources(op)
+            index = op[0] - 16
+            layer = build[index](op[1], op[2], outline.shapes[read[0]], outline.shapes[i + 1])
+            self.steps.append((KERNELS[index], tuple([tensors[s] for s in read]), tensors[i + 1], layer))
+        del self._outline, self._data, self._tokens
+
+    def convert(self, window):
+        """Makes the first tensor from a window of int16 counts or their bytes."""
+        requantize_s16(window, self.input, self.input_layer)
+
+    def run(self):
+        """Makes the last tensor from the first."""
+        for kernel, x, y, layer in self.steps:
+            kernel(x, y, layer)
+
+    def _scratch_values(self):
+        """Returns how many int32 the neediest op keeps: a row of accumulators or of scores."""
+        n = 1
+        for i, op in enumerate(self._outline.ops):
+            shape = self._outline.shapes[i + 1]
+            n = max(n, (shape[1] + _ROWS_AT_ONCE - 1) // _ROWS_AT_ONCE * _ROWS_AT_ONCE)
+            if op[0] - 16 == _ATTENTION:
+                n = max(n, _span(op, shape))
+        return n
+
+    def _tensors(self):
+        outline = self._outline
+        offsets, self.arena_bytes = place(memory_blocks(outline))
+        arena = memoryview(array("b", bytes(self.arena_bytes)))
+        tensors = []
+        for i, (steps, channels) in enumerate(outline.shapes):
+            tensors.append(arena[offsets[i] : offsets[i] + steps * channels])
+        if not outline.input_type:
+            tensors[0] = memoryview(array("b", bytes(outline.n_steps * outline.n_channels)))
+        return tensors
+
+    def _token(self, n):
+        """Returns the scratch of n int8 that all ops with rows of n weights share."""
+        if n not in self._tokens:
+            self._tokens[n] = array("b", bytes(n))
+        return self._tokens[n]
+
+    def _signed(self, at, n):
+        view = self._data[at : at + n]
+        return view if self._in_place else memoryview(array("b", bytes(view)))
+
+    def _rows(self, at, n):
+        """Copies n requantize rows; the shift is stored less one (see _python.py)."""
+        u8, u16 = self._outline.u8, self._outline.u16
+        bias, multiplier = array("i", bytes(4 * n)), array("h", bytes(2 * n))
+        pre, half_post = bytearray(n), bytearray(n)
+        for i in range(n):
+            bias[i] = self._outline.i32(at)
+            multiplier[i] = u16(at + 4)
+            pre[i] = u8(at + 6)
+            half_post[i] = u8(at + 7) - 1
+            at += 8
+        return bias, multiplier, pre, half_post
+
+    def _groups(self, at, n, n_inputs):
+        """Returns views of the rows of weights in tuples of eight, the last row filling up the last tuple."""
+        row_bytes = (n_inputs + 3) & ~3
+        weights = self._signed(at, n * row_bytes)
+        rows = [weights[i * row_bytes : i * row_bytes + n_inputs] for i in range(n)]
+        while len(rows) % _ROWS_AT_ONCE:
+            rows.append(rows[-1])
+        return [tuple(rows[i : i + _ROWS_AT_ONCE]) for i in range(0, len(rows), _ROWS_AT_ONCE)]
+
+    # The layer of each kernel: values of the fixed fields, offset of the arrays, shapes of source and output.
+
+    def _linear(self, values, at, x, y):
+        low, high = _CLAMPS[values[1]]
+        groups, rows = self._groups(at + 8 * y[1], y[1], x[1]), self._rows(at, y[1])
+        return x[0], x[1], y[1], groups, rows, low, high, self._token(x[1]), self._acc
+
+    def _conv1d(self, values, at, x, y):
+        low, high = _CLAMPS[values[1]]
+        kernel, stride, pad_left = values[3:6]
+        groups, rows = self._groups(at + 8 * y[1], y[1], kernel * x[1]), self._rows(at, y[1])
+        patch = self._token(kernel * x[1])
+        return x[0], x[1], y[0], y[1], kernel, stride, pad_left, groups, rows, low, high, patch, self._acc
+
+    def _attention(self, values, at, x, y):
+        heads, left, right = values[3:6]
+        bias = array("i", bytes(4 * heads * (left + right + 1)))
+        for i in range(len(bias)):
+            bias[i] = self._outline.i32(at + 4 * i)
+        query = self._token(x[1] // heads)
+        return x[0], x[1], heads, left, right, tuple(values[6:10]), values[10], values[11], bias, query, self._acc
+
+    def _norm(self, values, at, x, y):
+        return x[0], x[1], values[1], values[2], values[3], values[4], self._acc
+
+    def _add(self, values, at, x, y):
+        return x[0] * x[1], values[3], values[4]
+
+    def _pool(self, values, at, x, y):
+        bias, multiplier, pre, post = values[3:7]
+        rows = (array("i", (bias,)), array("h", (multiplier,)), bytes((pre,)), bytes((post - 1,)))
+        return x[0], x[1], rows, self._acc
+
+    def _table(self, values, at, x, y):
+        return x[0] * x[1], self._signed(at, 256)
