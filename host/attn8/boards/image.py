@@ -65,12 +65,13 @@ def build():
 
 def _folder(package, name, member):
     """Returns the folder of the C sources: package data of a wheel, else the source tree."""
-    candidates = [Path(__file__).parents[3] / "native_modules" / name]
+    places = [Path(__file__).parents[3] / "native_modules" / name / member]
     with contextlib.suppress(ModuleNotFoundError):
-        candidates.insert(0, Path(str(resources.files(f"attn8.{package}"))))
-    for folder in candidates:
-        if (folder / member).is_file():
-            return folder
+        # joined before it becomes a Path: a folder without __init__.py is no single path to importlib
+        places.insert(0, Path(str(resources.files(f"attn8.{package}").joinpath(member))))
+    for place in places:
+        if place.is_file():
+            return place.parent
     raise BoardError(f"the C sources ({name}/{member}) are missing from this installation; install attn8 again")
 
 
