@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def missing(what, command):
 
 def need(*programs):
     """Returns the path of each program (one path for one program), or skips the test."""
-    paths = [shutil.which(p) or missing(p, INSTALL.get(p, f"install {p}")) for p in programs]
+    # The environment that runs the tests need not be active.
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    paths = [shutil.which(p, path=beside) or missing(p, INSTALL.get(p, f"install {p}")) for p in programs]
     return paths[0] if len(paths) == 1 else paths
 
 

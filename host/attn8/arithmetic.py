@@ -168,7 +168,7 @@ def score(outputs, softmax):
 def _mantissa(s):
     """Returns (m, E) with s ~ m * 2^-E and m in [2^14, 2^15)."""
     fraction, exponent = np.frexp(s)
-    m, e = int(floor(fraction * 32768 + 0.5)), 15 - int(exponent)
+    m, e = floor(fraction * 32768 + 0.5), 15 - int(exponent)
     return (1 << 14, e - 1) if m == 1 << 15 else (m, e)
 
 
@@ -232,7 +232,7 @@ def choose_row_divide(s):
 
 def choose_add(s_a, s_b, s_y):
     """Chooses (ma, mb) of a residual add."""
-    ma, mb = (int(floor(s / s_y * 32768 + 0.5)) for s in (s_a, s_b))
+    ma, mb = (floor(s / s_y * 32768 + 0.5) for s in (s_a, s_b))
     if ma + mb > 1 << 22:
         raise QuantizeError(f"the scales of an add are {s_a:.3g}, {s_b:.3g} to {s_y:.3g}, expected a ratio below 128")
     return ma, mb
@@ -244,7 +244,7 @@ def choose_layer_norm(n_channels, s_x, s_y, epsilon, kind):
     if not 0 <= e <= 15:
         raise QuantizeError(f"a norm's output scale is {s_y:.3g}, expected sqrt(D)/s_y in 0.5..2^15")
     gain = n_channels if kind == 0 else 1
-    eps = int(floor(epsilon * n_channels * (gain / s_x) ** 2 + 0.5))
+    eps = floor(epsilon * n_channels * (gain / s_x) ** 2 + 0.5)
     return m, e, min(eps, (1 << 29) - 1)
 
 

@@ -8,7 +8,8 @@ import click
 
 from . import __version__
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED = 1  # click itself exits 2 for wrong usage
+PIPE_WIDTH = 120  # columns of a table that no terminal shows
 
 
 class _Verbs(click.Group):
@@ -38,7 +39,9 @@ def verb(name, example, *decorators):
         guarded.__doc__ = f"{function.__doc__}\n\n\b\nExample:\n  {example}"
         command = guarded
         common = (
-            click.option("--json", "json_", is_flag=True, help="Print one JSON object on stdout; messages go to stderr."),
+            click.option(
+                "--json", "json_", is_flag=True, help="Print one JSON object on stdout; messages go to stderr."
+            ),
             click.option("--quiet", "-q", is_flag=True, help="No progress, no messages."),
             click.option("--verbose", "-v", is_flag=True, help="Show the traceback of an error."),
         )
@@ -69,9 +72,14 @@ class Output:
         if self.json:
             click.echo(json.dumps(value))
             return
+        shown = render(value)
+        if isinstance(shown, str):
+            click.echo(shown)
+            return
         from rich.console import Console
 
-        Console(soft_wrap=False, highlight=False).print(render(value), markup=False)
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        Console(width=width, highlight=False).print(shown, markup=False)
 
 
 def _run(function, output, verbose, arguments):
@@ -101,7 +109,10 @@ _data = click.option("--data", type=click.Path(), help="Windows in an .npz, in p
 _seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed, in place of training.seed.")
 _file = click.argument("file", type=click.Path())
 _backend = click.option(
-    "--backend", default="auto", type=click.Choice(["auto", "c", "python", "micropython", "reference"]), show_default=True
+    "--backend",
+    default="auto",
+    type=click.Choice(["auto", "c", "python", "micropython", "reference"]),
+    show_default=True,
 )
 
 
@@ -117,6 +128,16 @@ def _settings(config, overrides, data=None):
         if not config:
             settings = apply_overrides(settings, [f"model.name={json.dumps(Path(data).stem[:32])}"])
     return apply_overrides(settings, list(overrides))
+
+
+def _windows(output, settings):
+    """Loads the configured windows and says what the user should know about them."""
+    from .data import load_windows
+
+    windows = load_windows(settings.data)
+    for note in windows.notes:
+        output.say(note)
+    return windows
 
 
 def _scores(metrics):
@@ -155,20 +176,18 @@ def demo(output, out, overrides, seed):
     "attn8 train --data gestures.npz --out runs/gestures --set training.epochs=40",
     _config,
     _data,
-    click.option("--out", default="runs/latest", show_default=True, type=click.Path(file_okay=False), help="Run folder."),
+    click.option(
+        "--out", default="runs/latest", show_default=True, type=click.Path(file_okay=False), help="Run folder."
+    ),
     _set,
     _seed,
 )
 def train(output, config, data, out, overrides, seed):
     """Train a float model, calibrate it to INT8 and evaluate both; leaves a run folder."""
     from . import workflow
-    from .data import load_windows
 
     settings = _settings(config, overrides, data)
-    windows = load_windows(settings.data)
-    for note in windows.notes:
-        output.say(note)
-    metrics = workflow.train_run(settings, windows, out, seed, output.progress)
+    metrics = workflow.train_run(settings, _windows(output, settings), out, seed, output.progress)
     if metrics["interrupted"]:
         output.say(f"stopped early: {out} holds the last finished epoch")
     output.result(metrics, _scores)
@@ -208,7 +227,9 @@ def pack(output, run, out):
     click.argument("target", required=False, type=click.Path(), metavar="[RUN|FILE|CONFIG]"),
     _data,
     click.option("--folds", type=click.IntRange(2, 1000), help="Train and test once per fold of groups."),
-    click.option("--out", default="runs/folds", show_default=True, type=click.Path(file_okay=False), help="With --folds."),
+    click.option(
+        "--out", default="runs/folds", show_default=True, type=click.Path(file_okay=False), help="With --folds."
+    ),
     _backend,
     _set,
     _seed,
@@ -221,14 +242,16 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed):
 
     if folds:
         settings = _settings(target, overrides, data)
-        found = workflow.evaluate_folds(settings, folds, out, data, seed, output.progress)
+        found = workflow.evaluate_folds(settings, _windows(output, settings), folds, out, seed, output.progress)
         output.result(found, _fold_table)
     elif target and Path(target).is_dir():
         output.result(workflow.evaluate_run(target, data), _scores)
     elif target and data:
         output.result(workflow.evaluate_file(target, data, backend), _scores)
     else:
-        raise click.UsageError("got no way to evaluate; expected --folds N, a run folder, or a model file with --data DATA")
+        raise click.UsageError(
+            "got no way to evaluate; expected --folds N, a run folder, or a model file with --data DATA"
+        )
 
 
 def _fold_table(found):
@@ -240,7 +263,9 @@ def _fold_table(found):
     keys = ("float_accuracy", "float_macro_f1", "int8_accuracy", "int8_macro_f1")
     for fold in found["folds"]:
         table.add_row(", ".join(fold["test_groups"]), *(f"{fold[key]:.1%}" for key in keys))
-    table.add_row("mean ± std", *(f"{found[key + '_mean']:.1%} ± {found[key + '_std']:.1%}" for key in keys), style="bold")
+    table.add_row(
+        "mean ± std", *(f"{found[key + '_mean']:.1%} ± {found[key + '_std']:.1%}" for key in keys), style="bold"
+    )
     return table
 
 
@@ -250,7 +275,9 @@ def check(output, file):
     from . import workflow
 
     found = workflow.check_file(file)
-    output.result(found, lambda f: f"{file}: ok, '{f['name']}' v{f['version']}, {f['n_golden']} golden vectors, id {f['id']}")
+    output.result(
+        found, lambda f: f"{file}: ok, '{f['name']}' v{f['version']}, {f['n_golden']} golden vectors, id {f['id']}"
+    )
 
 
 @verb("info", "attn8 info gesture.a8", _file)

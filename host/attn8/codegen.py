@@ -1,7 +1,7 @@
 """Generates what repeats spec.py: the C header, the constants of the device package, the tables of FORMAT.md.
 
-    python -m attn8.codegen            rewrites the stale files of a source tree
-    python -m attn8.codegen --check    exits 1 and names them
+python -m attn8.codegen            rewrites the stale files of a source tree
+python -m attn8.codegen --check    exits 1 and names them
 """
 
 import struct
@@ -79,7 +79,7 @@ def c_header():
     out += ["", "typedef struct {", "    uint8_t offset; /* in the payload or row */", "    uint8_t type;"]
     out += ["    uint8_t error; /* code, positive */", "    int32_t low;", "    int32_t high;", "} a8_field_t;", ""]
     for name, fields in _rows():
-        rows = ", ".join("{%d, %d, %d, %d, %d}" % row for row in _field_rows(fields))
+        rows = ", ".join("{" + ", ".join(map(str, row)) + "}" for row in _field_rows(fields))
         out.append(f"static const a8_field_t A8_FIELDS_{name}[{len(fields)}] = {{{rows}}};")
     out += ["", "/* e^(-i/32) as floor(127*e^(-i/32) + 1/2). */", "static const uint8_t A8_EXP[256] = {"]
     table = spec.exp_table()
@@ -137,11 +137,15 @@ def _record_section(r):
         rows.append((offset, f.name, f.type, _range(f), f.error, f.doc))
         offset += spec.TYPE_BYTES[f.type]
     rows += [("then", a.name, f"{a.element}[{a.shape}]", "", "", a.doc) for a in r.arrays]
-    return f"#### {r.code} {r.name}: {r.doc}\n\n" + _table(("offset", "field", "type", "range", "error", "meaning"), rows)
+    return f"#### {r.code} {r.name}: {r.doc}\n\n" + _table(
+        ("offset", "field", "type", "range", "error", "meaning"), rows
+    )
 
 
 def _row_section(name, fields):
-    rows = [(o, f.name, f.type, _range(f), f.error, f.doc) for (o, *_), f in zip(_field_rows(fields), fields, strict=True)]
+    rows = [
+        (o, f.name, f.type, _range(f), f.error, f.doc) for (o, *_), f in zip(_field_rows(fields), fields, strict=True)
+    ]
     return f"#### row `{name}`, {spec.row_bytes(fields)} bytes\n\n" + _table(
         ("offset", "field", "type", "range", "error", "meaning"), rows
     )
@@ -160,7 +164,9 @@ def format_md_blocks():
         "header": _table(("offset", "field", "type", "meaning"), header),
         "records": records + "\n" + _table(("field", "name", "value", "meaning"), modes),
         "limits": _table(("limit", "value", "meaning"), [(c.name, c.value, c.doc) for c in spec.LIMITS]),
-        "errors": _table(("code", "name", "meaning", "what to do"), [(e.code, e.name, e.what, e.action) for e in spec.ERRORS]),
+        "errors": _table(
+            ("code", "name", "meaning", "what to do"), [(e.code, e.name, e.what, e.action) for e in spec.ERRORS]
+        ),
     }
 
 
@@ -193,7 +199,9 @@ def outputs(root=ROOT):
         format_md: text,
         root / "native_modules" / "core" / "a8_format.h": c_header(),
         device.with_name("errors.py"): device_errors(),
-        device: replace_block(device.read_text(encoding="utf-8"), "# generated: begin", "# generated: end", device_block()),
+        device: replace_block(
+            device.read_text(encoding="utf-8"), "# generated: begin", "# generated: end", device_block()
+        ),
     }
 
 

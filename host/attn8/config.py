@@ -84,7 +84,7 @@ class ModelConfig(Settings):
     where = "model"
     name: str = option(SHIPPED, "name inside the model file", max_bytes=MAX_NAME_BYTES)
     version: str = option("1", "version text inside the model file", max_bytes=MAX_NAME_BYTES)
-    threshold: int = option(0, "score below which `predict` reports no class; 0 = never", unit="percent", low=0, high=100)
+    threshold: int = option(0, "score below which `predict` reports no class", unit="percent", low=0, high=100)
     stem: list = option(lambda: [Stage()], "convolutions that turn samples into tokens", table=Stage)
     causal: bool = option(False, "no token sees a later sample")
     d_model: int = option(32, "features of a token (D)", low=8, high=256)

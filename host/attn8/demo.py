@@ -4,12 +4,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from . import backends, boards, config, pack, workflow
+from . import backends, boards, config, workflow
 from .data import load_windows, split_windows
 from .errors import ToolMissingError
 
 N_WINDOWS = 64  # of the test part, run on every back end
-CLOCK_HZ = 125_000_000
 
 
 def run_demo(out, say, settings=None, seed=None, progress=True):
@@ -71,7 +70,7 @@ def _run_backend(name, data, x):
 
 def _bench(data):
     bench = boards.bench(data, "pico")
-    return {"cycles": bench["cycles"], "ms_at_125mhz": 1000 * bench["cycles"] / CLOCK_HZ, "source": bench["source"]}
+    return {key: bench[key] for key in ("cycles", "ms_at_125mhz", "source")}
 
 
 def render(metrics, out):
@@ -84,15 +83,22 @@ def render(metrics, out):
     for kind in ("float", "int8"):
         text = accuracy.format(metrics[f"{kind}_accuracy"], n, people, metrics[f"{kind}_macro_f1"])
         table.add_row(f"{kind} model", text)
-    table.add_row("size", f"{metrics['model_bytes']:,} bytes of flash, {metrics['arena_bytes']:,} bytes of RAM for a window")
+    table.add_row(
+        "size", f"{metrics['model_bytes']:,} bytes of flash, {metrics['arena_bytes']:,} bytes of RAM for a window"
+    )
     table.add_row("work", f"{metrics['macs']:,} multiply-accumulates, {metrics['parameters']:,} parameters")
     table.add_row("same bytes", _verdict(metrics["backends"]))
-    rp2040 = metrics["rp2040"]
-    table.add_row("RP2040", "skipped" if rp2040 is None else f"{rp2040['ms_at_125mhz']:.1f} ms a window at 125 MHz ({rp2040['cycles']:,} {rp2040['source']})")
+    table.add_row("RP2040", _speed(metrics["rp2040"]))
     for name, reason in metrics["skipped"].items():
         table.add_row(f"{name} skipped", reason)
     table.add_row("next", f"attn8 info {out}/model.a8")
     return table
+
+
+def _speed(rp2040):
+    if rp2040 is None:
+        return "skipped"
+    return f"{rp2040['ms_at_125mhz']:.1f} ms a window at 125 MHz ({rp2040['cycles']:,} {rp2040['source']})"
 
 
 def same_bytes(found):

@@ -49,7 +49,9 @@ def _checked(data):
     code = reference.check_model(data)
     if code:
         fault = reference.error(code)
-        raise PackError(f"the model cannot be packed: {fault.what} ({fault.name}); expected the limits of models/FORMAT.md")
+        raise PackError(
+            f"the model cannot be packed: {fault.what} ({fault.name}); expected the limits of models/FORMAT.md"
+        )
     return data
 
 
@@ -120,7 +122,11 @@ def _rows(rows):
 
 
 def _input(graph):
-    values = {"n_steps": graph.n_steps, "n_channels": graph.n_channels, "input_type": int(graph.input_requantize is not None)}
+    values = {
+        "n_steps": graph.n_steps,
+        "n_channels": graph.n_channels,
+        "input_type": int(graph.input_requantize is not None),
+    }
     rows = _rows(graph.input_requantize) if graph.input_requantize is not None else b""
     counts = np.asarray(graph.counts_per_unit, dtype="<f4")
     names = b"".join(
@@ -157,7 +163,9 @@ def _conv1d(op):
 
 
 def _attention(op):
-    values = {name: getattr(op, name) for name in ("query", "key", "value", "heads", "left", "right", "multiplier", "shift")}
+    values = {
+        name: getattr(op, name) for name in ("query", "key", "value", "heads", "left", "right", "multiplier", "shift")
+    }
     values |= vars(op.softmax)
     return _record(spec.ATTENTION, values, np.asarray(op.relative_bias, dtype="<i4").tobytes())
 
@@ -187,4 +195,6 @@ def _golden(golden, outputs):
     vectors = b"".join(
         fields("golden", spec.GOLDEN_VECTOR_ROW, {"x": x, "y": y, "hold": hold}) for x, y, hold in golden.vectors
     )
-    return _record(spec.GOLDEN, {"n_vectors": len(golden.vectors)}, channels, vectors, outputs.astype(np.int8).tobytes())
+    return _record(
+        spec.GOLDEN, {"n_vectors": len(golden.vectors)}, channels, vectors, outputs.astype(np.int8).tobytes()
+    )

@@ -115,7 +115,9 @@ class FoldedAttention(FoldedOp):
         bias = np.clip(np.rint(_numpy(self.relative_bias) / step), -(1 << 24), 1 << 24).astype(np.int64)
         multiplier, shift = arithmetic.choose_row_divide(scales[2] / out_scale)
         softmax = arithmetic.choose_softmax(32 * step)
-        return graph.WindowedAttention(*self.sources, self.heads, self.left, self.right, softmax, multiplier, shift, bias)
+        return graph.WindowedAttention(
+            *self.sources, self.heads, self.left, self.right, softmax, multiplier, shift, bias
+        )
 
 
 class FoldedNorm(FoldedOp):
@@ -182,8 +184,9 @@ def _through(real, value):
 class QuantNet(nn.Module):
     """The ops of the integer graph with float weights; made by ``fold``.
 
-    Buffers: ``input_mean`` and ``input_std`` float (C,), of the training windows, for augmentation; ``input_offset`` and ``input_step`` float64 (C,), counts; ``scales`` float64 (tensors,), the real value
-    of one step of each tensor (0 = not calibrated; tensor 0 counts in steps, so its scale is 1); ``temperature``.
+    Buffers: ``input_mean`` and ``input_std`` float (C,), counts, of the training windows, for augmentation;
+    ``input_offset`` and ``input_step`` float64 (C,), counts; ``scales`` float64 (tensors,), the real value of one
+    step of each tensor (0 = not calibrated; tensor 0 counts in steps, so its scale is 1); ``temperature``.
     """
 
     def __init__(self, ops, offset, std, largest, n_steps):
@@ -315,7 +318,9 @@ def fold(model, input_range=None):
     """
     folder = _Folder()
     offset = model.input_mean.double()
-    largest = torch.full_like(offset, 127.0) if input_range is None else torch.as_tensor(input_range).double().clamp_min(1)
+    largest = (
+        torch.full_like(offset, 127.0) if input_range is None else torch.as_tensor(input_range).double().clamp_min(1)
+    )
     input_gain = (largest / 127 / model.input_std.double())[None, :, None]
     x = 0
     for stage in model.stem:

@@ -24,14 +24,11 @@ def error(code):
     return _ERRORS[code]
 
 
-def model_error(code, where="the model"):
+def model_error(code, where="model", got=None, expected=None):
     """Returns the ModelError of a code, with its sentence."""
     from .device import ModelError
 
-    fault = _ERRORS[code]
-    failure = ModelError(f"{where}: {fault.what} ({fault.name}); {fault.action}")
-    failure.code = code
-    return failure
+    return ModelError(code, where, got, expected)
 
 
 def check_model(data):
@@ -340,7 +337,16 @@ def _read_attention(model, cursor, values):
     bias = cursor.array("i32", heads * span).reshape(heads, span)
     _require(np.all(np.abs(bias.astype(np.int64)) <= _LIMITS["MAX_RELATIVE_BIAS"]), "BIAS")
     op = graph.WindowedAttention(
-        values["query"], values["key"], values["value"], heads, left, right, softmax, values["multiplier"], values["shift"], bias
+        values["query"],
+        values["key"],
+        values["value"],
+        heads,
+        left,
+        right,
+        softmax,
+        values["multiplier"],
+        values["shift"],
+        bias,
     )
     _append(model, op, (steps, d))
 
@@ -504,7 +510,7 @@ class Reference:
         Raises:
             attn8.ModelError: if shape or dtype do not fit.
         """
-        x = self._windows(x)
+        x = as_windows(x, self.graph.n_steps, self.graph.n_channels, self.dtype)
         outputs = [self.tensors(x[i : i + batch])[-1] for i in range(0, len(x), batch)]
         return np.concatenate([o[:, 0] for o in outputs] or [np.empty((0, len(self.graph.labels)))]).astype(np.int8)
 
@@ -527,14 +533,14 @@ class Reference:
         if not np.array_equal(self.run(self.golden_inputs()), self.model.golden_outputs):
             raise model_error(_CODE["SELFTEST"])
 
-    def _windows(self, x):
-        x = np.asarray(x)
-        expected = (self.graph.n_steps, self.graph.n_channels)
-        if x.ndim != 3 or x.shape[1:] != expected or x.dtype != self.dtype:
-            failure = model_error(_CODE["INPUT"])
-            text = f"{failure}: got {x.dtype} {x.shape}, expected {np.dtype(self.dtype)} (N, {expected[0]}, {expected[1]})"
-            raise type(failure)(text)
-        return x
+
+def as_windows(x, n_steps, n_channels, dtype):
+    """Returns x as an array, or raises attn8.ModelError unless it is (N, T, C) of this dtype."""
+    x = np.asarray(x)
+    if x.ndim != 3 or x.shape[1:] != (n_steps, n_channels) or x.dtype != dtype:
+        expected = f"{np.dtype(dtype)} (N, {n_steps}, {n_channels})"
+        raise model_error(_CODE["INPUT"], "window", f"{x.dtype} {x.shape}", expected)
+    return x
 
 
 def run_op(op, sources):

@@ -150,6 +150,8 @@ class CModel:
         ToolMissingError: there is no C compiler.
     """
 
+    name = "c"
+
     def __init__(self, data):
         core = _core()
         self._bytes = _file(data)
@@ -171,7 +173,7 @@ class CModel:
         """Runs windows.
 
         Args:
-            x: (N, T, C) or one window (T, C), int16 or int8 as the model says.
+            x: (N, T, C), int16 or int8 as the model says.
 
         Returns:
             int8 (N, n_outputs).
@@ -179,20 +181,11 @@ class CModel:
         Raises:
             attn8.ModelError: shape or type is another.
         """
-        x = self._windows(x)
+        x = np.ascontiguousarray(reference.as_windows(x, self.n_steps, self.n_channels, self.dtype))
         outputs = np.empty((len(x), self.n_outputs), dtype=np.int8)
         windows = (x.ctypes.data, len(x), outputs.ctypes.data)
         _raise_for(_core().a8_run_many(self._model.ctypes.data, *self._file(), self._arena.ctypes.data, *windows))
         return outputs
-
-    def _windows(self, x):
-        x = np.asarray(x)
-        shape = (self.n_steps, self.n_channels)
-        if x.ndim not in (2, 3) or x.shape[-2:] != shape or x.dtype != self.dtype:
-            failure = reference.model_error(spec.ERROR_CODES["INPUT"], "the C core")
-            expected = f"{self.dtype} (N, {shape[0]}, {shape[1]})"
-            raise type(failure)(f"{failure}: got {x.dtype} {x.shape}, expected {expected}")
-        return np.ascontiguousarray(x.reshape(-1, *shape))
 
     def golden_input(self, i):
         """Returns the input of golden vector i, (T, C)."""

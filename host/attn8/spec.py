@@ -105,7 +105,9 @@ ERRORS = (
     ErrorCode(23, "WEIGHT", "a weight is -128", _REPACK),
     ErrorCode(24, "ATTENTION", "heads, window or key range of an attention op do not fit", _REPACK),
     ErrorCode(25, "GOLDEN", "the golden vectors are out of range", _REPACK),
-    ErrorCode(30, "ALIGNMENT", "the model or arena does not begin at a multiple of 4 bytes", "copy it to an aligned buffer"),
+    ErrorCode(
+        30, "ALIGNMENT", "the model or arena does not begin at a multiple of 4 bytes", "copy it to an aligned buffer"
+    ),
     ErrorCode(31, "MOVED", "the model's buffer moved or changed its length after load", "keep it, or load again"),
     ErrorCode(32, "BUSY", "run was called inside a run of the same model", "load the model twice"),
     ErrorCode(33, "MEMORY", "the memory given for model or arena is too small", "give as much as the model asks for"),
@@ -189,7 +191,14 @@ def _softmax(prefix=""):
 
 # Rows: the fixed-size elements that arrays are made of.
 REQUANTIZE_ROW = (
-    Field("bias", "i32", -(1 << 29) + 1, (1 << 29) - 1, "BIAS", "added to the accumulator; contains 2^(pre-1) when pre > 0"),
+    Field(
+        "bias",
+        "i32",
+        -(1 << 29) + 1,
+        (1 << 29) - 1,
+        "BIAS",
+        "added to the accumulator; contains 2^(pre-1) when pre > 0",
+    ),
     Field("multiplier", "u16", 0, 32767, "MULTIPLIER", "m"),
     Field("pre", "u8", 0, 15, "SHIFT", "shift before the multiplication"),
     Field("post", "u8", 1, 29, "SHIFT", "rounding shift after it"),
@@ -266,7 +275,11 @@ TASK = Record(
 GOLDEN = Record(
     4,
     "GOLDEN",
-    (Field("n_vectors", "u8", 4, 255, "GOLDEN", "number of golden vectors"), _reserved("reserved_0"), _reserved("reserved_1", "u16")),
+    (
+        Field("n_vectors", "u8", 4, 255, "GOLDEN", "number of golden vectors"),
+        _reserved("reserved_0"),
+        _reserved("reserved_1", "u16"),
+    ),
     (
         Array("channels", "n_channels", "golden_channel", "range of each input channel"),
         Array("vectors", "n_vectors", "golden_vector", "seed of each input"),
@@ -295,7 +308,14 @@ CONV1D = Record(
     (
         _source("source", "tensor (T, C)"),
         _clamp(),
-        Field("n_outputs", "u16", 1, 1024, "SHAPE", "N; the output is ((T + pad_left + pad_right - kernel) // stride + 1, N)"),
+        Field(
+            "n_outputs",
+            "u16",
+            1,
+            1024,
+            "SHAPE",
+            "N; the output is ((T + pad_left + pad_right - kernel) // stride + 1, N)",
+        ),
         Field("kernel", "u8", 1, 255, "SHAPE", "kernel size in tokens"),
         Field("stride", "u8", 1, 255, "SHAPE", "stride in tokens"),
         Field("pad_left", "u8", 0, 254, "SHAPE", "zero tokens before the first; less than kernel"),

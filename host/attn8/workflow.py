@@ -67,10 +67,12 @@ def _run_windows(settings, meta, data=None):
 def _check_fit(windows, shape, labels):
     got = list(windows.x.shape[1:])
     if got != list(shape):
-        raise DataError(f"{windows.name}: x: got windows of {got}, expected {list(shape)} (T, C) of the model; cut them so")
+        raise DataError(
+            f"{windows.name}: x: got windows of {got}, expected {list(shape)} (T, C) of the model; cut them so"
+        )
     if windows.labels != labels:
         raise DataError(
-            f"{windows.name}: labels: got {', '.join(windows.labels)}, expected those of the model: {', '.join(labels)}; "
+            f"{windows.name}: labels: got {', '.join(windows.labels)}, expected the model's: {', '.join(labels)}; "
             "give the data the same labels in the same order"
         )
 
@@ -164,14 +166,13 @@ def evaluate_file(path, data, backend="auto"):
     }
 
 
-def evaluate_folds(settings, folds, out, data=None, seed=None, progress=True):
+def evaluate_folds(settings, windows, folds, out, seed=None, progress=True):
     """Trains and evaluates once per fold; every group is in the test part once.
 
     Returns:
         dict with the mean and standard deviation over the folds of accuracy and macro-F1, float and INT8, and
         ``folds``, the metrics of each.
     """
-    windows = load_windows(settings.data, data)
     results = []
     for fold in range(folds):
         part = replace(settings, data=replace(settings.data, folds=folds, fold=fold))
@@ -211,7 +212,9 @@ def check_file(path):
     engine = reference.Reference(data)
     identity = hashlib.sha256(data[spec.HEADER_BYTES :]).hexdigest()[:16]
     if identity != engine.model.id:
-        raise DataError(f"{path}: id: got {engine.model.id}, expected {identity}, the hash of its records; pack it again")
+        raise DataError(
+            f"{path}: id: got {engine.model.id}, expected {identity}, the hash of its records; pack it again"
+        )
     engine.selftest()
     g = engine.graph
     return {
@@ -234,7 +237,8 @@ def run_file(path, data_path, backend):
     x = load_x(data_path, g.counts_per_unit)
     if list(x.shape[1:]) != [g.n_steps, g.n_channels]:
         raise DataError(
-            f"{data_path}: x: got windows of {list(x.shape[1:])}, expected [{g.n_steps}, {g.n_channels}] (T, C); cut them so"
+            f"{data_path}: x: got windows of {list(x.shape[1:])}, expected [{g.n_steps}, {g.n_channels}] (T, C); "
+            "cut them so"
         )
     engine = backends.open_backend(backend, packed)
     outputs = engine.run(x)

@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from models import random_model, windows_for
 
 from attn8 import cli, reference
+from models import random_model, windows_for
 
 VERBS = ["demo", "train", "quantize", "pack", "evaluate", "check", "info", "run", "bench"]
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
@@ -49,7 +49,8 @@ def test_help_lists_every_verb():
 
 
 def test_importing_the_program_loads_nothing_heavy():
-    code = "import sys, attn8, attn8.cli; print([m for m in ('torch', 'numpy', 'rich', 'safetensors') if m in sys.modules])"
+    heavy = ("torch", "numpy", "rich", "safetensors")
+    code = f"import sys, attn8, attn8.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -123,7 +124,10 @@ def test_run_gives_the_outputs_of_the_reference_and_their_hash(model_file, data_
 
 
 def test_run_on_the_device_package_gives_the_same_bytes(model_file, data_file):
-    hashes = {json.loads(attn8("run", model_file, data_file, "--backend", b, "--json")[0])["sha256"] for b in ("python", "reference")}
+    hashes = {
+        json.loads(attn8("run", model_file, data_file, "--backend", b, "--json")[0])["sha256"]
+        for b in ("python", "reference")
+    }
     assert len(hashes) == 1
 
 

@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
+
 import readme
-import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +43,11 @@ def test_extras_hold_each_other():
 def own_data(path):
     rng = np.random.default_rng(0)
     y = np.tile([0, 1], 60)
-    x = np.cumsum(rng.normal(0, 100 * (1 + 3 * y[:, None, None]), (120, 32, 3)), axis=1).clip(-32768, 32767).astype(np.int16)
+    x = (
+        np.cumsum(rng.normal(0, 100 * (1 + 3 * y[:, None, None]), (120, 32, 3)), axis=1)
+        .clip(-32768, 32767)
+        .astype(np.int16)
+    )
     np.savez(path, x=x, y=y, group=np.arange(120) // 20, labels=np.array(["still", "shake"]))
 
 
@@ -55,7 +60,9 @@ def test_commands_and_device_code_for_own_data_run(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(("still", "shake"))
-    code = re.search(r"<!-- code: device -->\n```python\n(.*?)```", readme.README.read_text(encoding="utf-8"), re.DOTALL)[1]
+    code = re.search(
+        r"<!-- code: device -->\n```python\n(.*?)```", readme.README.read_text(encoding="utf-8"), re.DOTALL
+    )[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
