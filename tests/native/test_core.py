@@ -1,0 +1,173 @@
+"""Promises of the C core: the code of every fault, its memory, its stack, and what it is built from."""
+
+import re
+import struct
+
+import numpy as np
+import pytest
+
+import models
+from attn8 import reference, runtime, spec
+from faulty import FAULTS
+from tools import SANITIZE, STRICT, compiles, core_program, core_sources, missing, need, run, scratch
+
+ARM = ("-std=c99", "-O2", "-mcpu=cortex-m0plus", "-mthumb")
+CODES = {"OK": 0, **spec.ERROR_CODES}
+CHECKED = [e.name for e in spec.ERRORS if e.code < 30]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Paths of random models of many shapes."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed in range(24):
+        (folder / f"{seed:02}.a8").write_bytes(models.random_model(seed))
+    wide = models.random_model(99, heads=4, head_size=64, norm="layer", n_steps=8, layers=1)
+    (folder / "wide.a8").write_bytes(wide)
+    return sorted(folder.iterdir())
+
+
+def test_every_code_of_check_model_is_provoked():
+    assert {name for _, name, _ in FAULTS} == {"OK", *CHECKED}
+
+
+@pytest.mark.parametrize("name", ["OK", *CHECKED])
+def test_c_and_numpy_give_the_code_of_every_fault(name):
+    need("cc")
+    for label, expected, data in FAULTS:
+        if expected == name:
+            got = (runtime.check_model_c(data), reference.check_model(data))
+            assert got == (CODES[name], CODES[name]), label
+
+
+def test_no_fault_makes_the_checker_read_outside_the_file():
+    listed = scratch() / "faults.list"
+    listed.write_bytes(b"".join(struct.pack("<I", len(data)) + data for _, _, data in FAULTS))
+    codes = run(core_program("native/core_test", "-O1", *SANITIZE), "codes", listed).split()
+    assert [int(c) for c in codes] == [CODES[name] for _, name, _ in FAULTS]
+
+
+def test_load_and_run_refuse_what_they_cannot_use(files):
+    run(core_program("native/core_test", "-O1", *SANITIZE), "api", *files)
+
+
+def test_arena_is_exact(files):
+    lines = run(core_program("native/core_test", "-O2"), "arena", *files).splitlines()
+    for path, line in zip(files, lines, strict=True):
+        arena_bytes, live_bytes, high_water = map(int, line.split())
+        model = reference.parse(path.read_bytes())
+        assert (arena_bytes, live_bytes) == (model.arena_bytes, model.live_bytes), path.name
+        assert arena_bytes <= 1.1 * live_bytes, path.name
+        assert high_water >= 0.9 * arena_bytes, path.name
+
+
+def test_c_and_numpy_plan_the_same_arena_for_any_graph():
+    need("cc")
+    sizes = [_plan_of(seed) for seed in range(200)]
+    assert all(c == numpy for c, numpy in sizes)
+    assert sum(arena > live for (arena, live), _ in sizes) > 5, "no graph needed a second order: the test is too easy"
+
+
+def _plan_of(seed):
+    """Returns (arena_bytes, live_bytes) of C and of NumPy for a random graph of linears and adds."""
+    import faulty
+
+    rng = np.random.default_rng(seed)
+    ops, channels, unread = [], [2], {0}
+    for i in range(int(rng.integers(3, 30))):
+        a = int(rng.integers(0, i + 1))
+        same = [t for t in range(i + 1) if channels[t] == channels[a]]
+        b = int(rng.choice(same))
+        n = int(rng.choice([channels[a], 2, rng.integers(1, 40)]))
+        adding = a != b and n == channels[a]
+        ops.append(faulty.add(a, b) if adding else faulty.linear(a, channels[a], n))
+        unread -= {a, b} if adding else {a}
+        unread.add(i + 1)
+        channels.append(n)
+    _join(ops, channels, unread)
+    data = faulty.chain(*ops)
+    c, numpy = runtime.CModel(data), reference.parse(data)
+    return (c.arena_bytes, c.live_bytes), (numpy.arena_bytes, numpy.live_bytes)
+
+
+def _join(ops, channels, unread):
+    """Reads every tensor that no op has read, and ends with two channels."""
+    import faulty
+
+    total = None
+    for t in sorted(unread):
+        ops.append(faulty.linear(t, channels[t], 2))
+        total = (total, len(ops)) if total else len(ops)
+        if isinstance(total, tuple):
+            ops.append(faulty.add(*total))
+            total = len(ops)
+
+
+@pytest.mark.parametrize("flags", ["-O0", "-Os", "-O2", "-O3", "-O2 -m32", "clang -O2", "-O2 -fno-jump-tables"])
+def test_every_build_gives_the_same_outputs(flags, files, tmp_path):
+    compiler = "clang" if flags.startswith("clang") else "gcc"
+    options = flags.replace("clang", "").split()
+    if "-m32" in options and not compiles(need("gcc"), "-m32"):
+        missing("a 32-bit C library", "apt-get install lib32gcc-12-dev libc6-dev-i386")
+    program = core_program("native/core_test", *options, compiler=compiler)
+    for path in files[:10]:
+        data = path.read_bytes()
+        x = models.windows_for(data, 32, seed=5)
+        (tmp_path / "x").write_bytes(x.tobytes())
+        run(program, "run", path, tmp_path / "x", tmp_path / "y")
+        assert (tmp_path / "y").read_bytes() == reference.Reference(data).run(x).tobytes(), path.name
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])
+def test_core_compiles_without_a_warning(compiler, tmp_path):
+    strict = STRICT if compiler != "clang" else [f for f in STRICT if "conversion" not in f]
+    for source in core_sources():
+        run(need(compiler), "-std=c99", "-O2", *strict, "-c", source, "-o", tmp_path / "x.o")
+
+
+def _arm_objects(tmp_path, *flags):
+    for source in core_sources():
+        run(need("arm-none-eabi-gcc"), *ARM, *flags, "-c", source, "-o", tmp_path / f"{source.stem}.o")
+    return sorted(tmp_path.glob("*.o"))
+
+
+def test_core_needs_no_float_no_64_bit_and_no_libc(tmp_path):
+    """32-bit division, memcpy, memset and memmove are all that it takes from outside."""
+    listed = run(need("arm-none-eabi-nm"), "-u", *_arm_objects(tmp_path))
+    wanted = {name for name in re.findall(r"U (\S+)", listed) if not name.startswith("a8_")}
+    division = {"__aeabi_idiv", "__aeabi_uidiv", "__aeabi_idivmod", "__aeabi_uidivmod"}
+    assert wanted <= division | {"memcpy", "memset", "memmove"}
+
+
+def test_core_has_no_writable_data(tmp_path):
+    table = run(need("arm-none-eabi-size"), *_arm_objects(tmp_path)).splitlines()[1:]
+    assert [line.split()[1:3] for line in table] == [["0", "0"]] * len(table)
+
+
+def test_worst_case_stack_is_at_most_512_bytes(tmp_path):
+    _arm_objects(tmp_path, "-fcallgraph-info=su")
+    frames, calls = _call_graph(tmp_path)
+    depth = {name: _depth(name, frames, calls, ()) for name in frames if name.startswith("a8_")}
+    deepest = max(depth, key=depth.get)
+    assert {"a8_load", "a8_run", "a8_selftest"} <= set(depth)
+    assert depth[deepest] <= 512, f"{deepest}: {depth[deepest]} bytes"
+
+
+def _call_graph(folder):
+    """Returns ({function: frame bytes}, {function: functions it calls}) of gcc's call graphs."""
+    frames, calls = {}, {}
+    for graph in folder.glob("*.ci"):
+        text = graph.read_text()
+        for name, size, kind in re.findall(r'title: "([^"]*)" label: "[^"]*\\n(\d+) bytes \((\w+)\)', text):
+            assert kind == "static", f"{name} has a frame of {kind} size"
+            frames[name] = int(size)
+        for source, target in re.findall(r'sourcename: "([^"]*)" targetname: "([^"]*)"', text):
+            calls.setdefault(source, set()).add(target)
+    return frames, calls
+
+
+def _depth(name, frames, calls, above):
+    """Returns the largest stack in bytes below and with a function; what libgcc and libc take is counted as 32."""
+    assert name not in above, f"{name} is recursive"
+    below = [_depth(c, frames, calls, (*above, name)) for c in calls.get(name, ())]
+    return frames.get(name, 32) + max(below, default=0)
