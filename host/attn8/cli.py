@@ -272,9 +272,9 @@ def _fold_table(found):
 @verb("check", "attn8 check gesture.a8", _file)
 def check(output, file):
     """Check a model file: structure, checksum, limits, golden vectors."""
-    from . import workflow
+    from .model_file import check_file
 
-    found = workflow.check_file(file)
+    found = check_file(file)
     output.result(
         found, lambda f: f"{file}: ok, '{f['name']}' v{f['version']}, {f['n_golden']} golden vectors, id {f['id']}"
     )
@@ -283,9 +283,10 @@ def check(output, file):
 @verb("info", "attn8 info gesture.a8", _file)
 def info(output, file):
     """Show what is inside a model file, byte by byte and op by op."""
-    from . import profile, workflow
+    from . import profile
+    from .model_file import read_model
 
-    output.result(profile.info(workflow.read_model(file)), profile.render_info)
+    output.result(profile.info(read_model(file)), profile.render_info)
 
 
 @verb(
@@ -312,9 +313,10 @@ def run(output, file, data, backend):
 )
 def bench(output, file, board):
     """Count the cycles of one window on an emulated board, op by op."""
-    from . import boards, profile, workflow
+    from . import boards, profile
+    from .model_file import read_model
 
-    output.result(boards.bench(workflow.read_model(file), board), profile.render_bench)
+    output.result(boards.bench(read_model(file), board), profile.render_bench)
 
 
 def main():

@@ -7,6 +7,7 @@ from rich.table import Table
 from . import backends, boards, config, workflow
 from .data import load_windows, split_windows
 from .errors import ToolMissingError
+from .model_file import check_file, read_model
 
 N_WINDOWS = 64  # of the test part, run on every back end
 
@@ -32,9 +33,9 @@ def run_demo(out, say, settings=None, seed=None, progress=True):
     say(f"3/6 pack: {out / 'model.a8'}")
     workflow.pack_run(out, out / "model.a8")
     say("4/6 check: structure, checksum, golden vectors")
-    workflow.check_file(out / "model.a8")
+    check_file(out / "model.a8")
     say(f"5/6 run: the first {N_WINDOWS} test windows on every back end")
-    data, x = workflow.read_model(out / "model.a8"), windows.x[split.test]
+    data, x = read_model(out / "model.a8"), windows.x[split.test]
     metrics["backends"], skipped = _run_everywhere(data, x, say)
     say("6/6 bench: one window on an emulated RP2040")
     metrics["rp2040"] = _try("rp2040", skipped, say, lambda: _bench(data))

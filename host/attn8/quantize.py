@@ -199,7 +199,6 @@ class QuantNet(nn.Module):
         self.register_buffer("input_step", largest.double() / 127)
         self.register_buffer("scales", torch.zeros(len(ops) + 1, dtype=torch.float64))
         self.register_buffer("temperature", torch.ones((), dtype=torch.float64))
-        self.scales[0] = 1.0
 
     @property
     def n_outputs(self):
@@ -211,7 +210,7 @@ class QuantNet(nn.Module):
 
     def float_tensors(self, x):
         """The float value of every tensor: what calibration observes."""
-        values = [(x - self.input_offset.float()) / self.input_step.float()]
+        values = [(x - self.input_offset.float()) / self.input_step.float() * self.scales[0].float()]
         for op in self.ops:
             values.append(op.exact(*(values[i] for i in op.sources)))
         return values
@@ -221,7 +220,7 @@ class QuantNet(nn.Module):
         input_rows = self.input_requantize()
         counts = x.detach().round().clamp(-32768, 32767).numpy().astype(np.int64)
         integers = [arithmetic.requantize_rows(counts, input_rows)]
-        values = [torch.from_numpy(integers[0]).float()]
+        values = [torch.from_numpy(integers[0]).float() * self.scales[0].float()]
         for op, built, scale in zip(self.ops, self.build_ops(), self.scales[1:].tolist(), strict=True):
             integers.append(reference.run_op(built, [integers[i] for i in op.sources]))
             real = op.real(*(values[i] for i in op.sources)).clamp(op.low * scale, op.high * scale)
@@ -330,7 +329,9 @@ def fold(model, input_range=None):
         x = folder.block(x, block)
     source, gain, shift = folder.norm(x, model.norm)
     folder.linear((folder.append(FoldedPool(source, model.n_tokens)), gain, shift), model.head)
-    return QuantNet(folder.ops, offset, model.input_std, largest, model.window)
+    net = QuantNet(folder.ops, offset, model.input_std, largest, model.window)
+    net.scales[0] = input_scale
+    return net
 
 
 # ---- calibration ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from . import backends, config, pack, profile, reference
 from .data import load_windows, split_windows
 from .errors import DataError, RunError
 from .evaluate import confusion_matrix, per_group, scores
+from .model_file import read_model
 
 METRICS = "metrics.json"
 BUNDLED = config.SHIPPED
@@ -185,47 +186,6 @@ def evaluate_folds(settings, windows, folds, out, seed=None, progress=True):
         summary |= {f"{key}_mean": float(np.mean(values)), f"{key}_std": float(np.std(values))}
     summary["agreement_fakequant_int8_min"] = min(r["agreement_fakequant_int8"] for r in results)
     return {"dataset": windows.name, **summary, "folds": results}
-
-
-def read_model(path):
-    """Returns the bytes of a model file; ``DataError`` if it cannot be read."""
-    from . import spec
-
-    limit = spec.LIMIT["MAX_FILE_BYTES"]
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(limit + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a .a8 file; check the path") from None
-    if len(data) > limit:
-        raise DataError(f"{path}: got more than {limit} bytes, expected a .a8 file; check the path")
-    return data
-
-
-def check_file(path):
-    """Checks a model file: the format, the id, the golden vectors. Raises attn8.ModelError at the first fault."""
-    import hashlib
-
-    from . import spec
-
-    data = read_model(path)
-    engine = reference.Reference(data)
-    identity = hashlib.sha256(data[spec.HEADER_BYTES :]).hexdigest()[:16]
-    if identity != engine.model.id:
-        raise DataError(
-            f"{path}: id: got {engine.model.id}, expected {identity}, the hash of its records; pack it again"
-        )
-    engine.selftest()
-    g = engine.graph
-    return {
-        "file": str(path),
-        "ok": True,
-        "name": g.name,
-        "version": g.version,
-        "id": identity,
-        "model_bytes": len(data),
-        "n_golden": len(g.golden.vectors),
-    }
 
 
 def run_file(path, data_path, backend):

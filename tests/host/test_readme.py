@@ -60,9 +60,7 @@ def test_commands_and_device_code_for_own_data_run(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(("still", "shake"))
-    code = re.search(
-        r"<!-- code: device -->\n```python\n(.*?)```", readme.README.read_text(encoding="utf-8"), re.DOTALL
-    )[1]
+    code = readme.block("code", "device")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()

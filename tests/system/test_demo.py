@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import readme
 from attn8 import reference
 
 METRICS = [
@@ -93,6 +94,11 @@ def test_demo_hash_is_that_of_the_packed_file_on_its_own(demo, metrics):
     x = windows.x[split_windows(windows, settings.data).test]
     engine = reference.Reference((demo[0] / "model.a8").read_bytes())
     assert sha256(engine.run(x)) == metrics["backends"]["reference"]["sha256_all"]
+
+
+def test_demo_ends_as_the_readme_shows(demo, needs_everything):
+    del needs_everything
+    assert readme.masked(demo[1]) == readme.masked(readme.block("output", "demo"))
 
 
 def test_demo_table_names_what_a_newcomer_asks(demo):

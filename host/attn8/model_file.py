@@ -1,0 +1,41 @@
+"""A model file on disk: read it, check it. Light enough for `attn8 check` to answer at once."""
+
+import hashlib
+
+from . import reference, spec
+from .errors import DataError
+
+
+def read_model(path):
+    """Returns the bytes of a model file; ``DataError`` if it cannot be read."""
+    limit = spec.LIMIT["MAX_FILE_BYTES"]
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a .a8 file; check the path") from None
+    if len(data) > limit:
+        raise DataError(f"{path}: got more than {limit} bytes, expected a .a8 file; check the path")
+    return data
+
+
+def check_file(path):
+    """Checks a model file: the format, the id, the golden vectors. Raises attn8.ModelError at the first fault."""
+    data = read_model(path)
+    engine = reference.Reference(data)
+    identity = hashlib.sha256(data[spec.HEADER_BYTES :]).hexdigest()[:16]
+    if identity != engine.model.id:
+        raise DataError(
+            f"{path}: id: got {engine.model.id}, expected {identity}, the hash of its records; pack it again"
+        )
+    engine.selftest()
+    g = engine.graph
+    return {
+        "file": str(path),
+        "ok": True,
+        "name": g.name,
+        "version": g.version,
+        "id": identity,
+        "model_bytes": len(data),
+        "n_golden": len(g.golden.vectors),
+    }
