@@ -186,7 +186,8 @@ class QuantNet(nn.Module):
 
     Buffers: ``input_mean`` and ``input_std`` float (C,), counts, of the training windows, for augmentation;
     ``input_offset`` and ``input_step`` float64 (C,), counts; ``scales`` float64 (tensors,), the real value of one
-    step of each tensor (0 = not calibrated; tensor 0 counts in steps, so its scale is 1); ``temperature``.
+    step of each tensor (0 = not calibrated; of tensor 0, the mean over the channels in standard deviations);
+    ``temperature``.
     """
 
     def __init__(self, ops, offset, std, largest, n_steps):
@@ -320,7 +321,11 @@ def fold(model, input_range=None):
     largest = (
         torch.full_like(offset, 127.0) if input_range is None else torch.as_tensor(input_range).double().clamp_min(1)
     )
-    input_gain = (largest / 127 / model.input_std.double())[None, :, None]
+    # A step of the input in standard deviations; its mean stays the scale of tensor 0. Weights 10 to 100 times smaller
+    # than those of the other layers would be thrown about by an optimizer that has one rate for all.
+    input_gain = largest / 127 / model.input_std.double()
+    input_scale = input_gain.mean()
+    input_gain = (input_gain / input_scale)[None, :, None]
     x = 0
     for stage in model.stem:
         x = folder.stage(x, stage, input_gain)
