@@ -1,6 +1,7 @@
 """The model as its user sees it: load, run, predict, selftest."""
 
 import os
+import sys
 from array import array
 from struct import unpack_from
 
@@ -8,7 +9,7 @@ from .format import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP, OP_NAME
 from .kernels import backend
 from .plan import Plan, attended_pairs, sources
 
-_IS_CPYTHON = hasattr(memoryview, "cast")
+_IS_CPYTHON = sys.implementation.name == "cpython"
 _BYTES = (bytes, bytearray)
 _MAX_FILE_BYTES = 1 << 24
 
@@ -38,10 +39,9 @@ def _error_text(code, where, got, expected):
 def load(source):
     """Checks a model file and prepares it to run.
 
-    A path is read into one array of signed bytes, in which the weights stay (while it is read, reading takes
-    twice the size of the file). A buffer is used in place if its bytes are signed; bytes, bytearray and frozen
-    data are not on MicroPython and CircuitPython, and then the weights are copied once. Keep the buffer as it is
-    while the model is used.
+    A path is read into one array of signed bytes, in which the weights stay; while it is read, that takes twice the
+    size of the file. A buffer is used in place where its bytes are signed or can be seen so; for bytes, bytearray and
+    ROM on MicroPython they cannot, and the weights are copied once. Keep the buffer as it is while the model is used.
 
     Args:
         source: a path, or a buffer that holds the file.
@@ -60,7 +60,7 @@ def load(source):
         view = memoryview(data)
     except TypeError:
         raise TypeError(f"load takes a path or a buffer, got {type(source)}") from None
-    if _IS_CPYTHON:
+    if hasattr(view, "cast"):  # CPython and CircuitPython
         view = view.cast("B").cast("b")
     try:
         outline = Outline(view)
