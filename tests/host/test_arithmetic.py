@@ -189,15 +189,19 @@ def test_softmax_index_equals_the_slow_form():
         assert arithmetic.softmax_index(difference, s).tolist() == expected
 
 
-@pytest.mark.parametrize(("t", "heads", "size", "left", "right"), [(9, 2, 4, 3, 0), (7, 1, 256, 6, 6), (12, 3, 1, 0, 4)])
+@pytest.mark.parametrize(
+    ("t", "heads", "size", "left", "right"), [(9, 2, 4, 3, 0), (7, 1, 256, 6, 6), (12, 3, 1, 0, 4)]
+)
 @pytest.mark.parametrize("extreme", [False, True])
 def test_attention_equals_the_slow_form(t, heads, size, left, right, extreme):
     rng = np.random.default_rng(t)
-    draw = (lambda low: rng.choice([low, 127], (4, t, heads * size))) if extreme else (
-        lambda low: rng.integers(low, 128, (4, t, heads * size)))  # fmt: skip
-    q, k, v = draw(-128), draw(-127), draw(-128)
-    big = 1 << 24 if extreme else 3000
-    bias = rng.choice([-big, big], (heads, left + right + 1)) if extreme else rng.integers(-big, big, (heads, left + right + 1))
+    big, span = 1 << 24 if extreme else 3000, left + right + 1
+
+    def draw(low, high, *shape):
+        return rng.choice([low, high], shape) if extreme else rng.integers(low, high, shape, endpoint=True)
+
+    q, k, v = (draw(low, 127, 4, t, heads * size) for low in (-128, -127, -128))
+    bias = draw(-big, big, heads, span)
     scale = 32 / 1600 / size**0.5
     softmax = random_softmax(rng) if extreme else arithmetic.choose_softmax(scale)
     op = WindowedAttention(1, 2, 3, heads, left, right, softmax, 20000, 14, bias)
@@ -254,7 +258,9 @@ def test_row_divide_is_within_one_step_of_exact():
     a = (rng.uniform(-128, 128, n) * z).astype(np.int64)
     s = 1.37
     m, f = arithmetic.choose_row_divide(s)
-    exact = [max(-128, min(127, rounded(Fraction(s) * Fraction(x, y)))) for x, y in zip(a.tolist(), z.tolist(), strict=True)]
+    exact = [
+        max(-128, min(127, rounded(Fraction(s) * Fraction(x, y)))) for x, y in zip(a.tolist(), z.tolist(), strict=True)
+    ]
     compare(arithmetic.row_divide(a[:, None], z[:, None], m, f)[:, 0], exact, 0.003)
 
 
@@ -311,7 +317,9 @@ def test_attention_is_close_to_floating_point_softmax():
 # ---- shapes of convolution and attention ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kernel", "stride", "left", "right"), [(1, 1, 0, 0), (5, 2, 4, 0), (4, 3, 1, 2), (8, 8, 0, 7)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "left", "right"), [(1, 1, 0, 0), (5, 2, 4, 0), (4, 3, 1, 2), (8, 8, 0, 7)]
+)
 def test_convolution_patches_equal_a_loop_over_tokens(kernel, stride, left, right):
     x = np.random.default_rng(0).integers(-128, 128, (2, 10, 3))
     found = arithmetic.conv1d_patches(x, kernel, stride, left, right)
