@@ -77,11 +77,20 @@ def build_core():
     folder = cache_dir() / _build_key(sources, command)
     library = folder / "core.so"
     if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as work:
-            _compile(sources, command, Path(work))
-            os.replace(Path(work) / "core.so", library)
+        try:
+            _build_into(folder, sources, command)
+        except OSError as error:
+            advice = "set XDG_CACHE_HOME to a folder that can be written"
+            raise ToolMissingError(f"the C core cannot be built in {folder} ({error.strerror}); {advice}") from None
     return library
+
+
+def _build_into(folder, sources, command):
+    """Builds beside and then replaces, so that nobody ever loads half a library."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        _compile(sources, command, Path(work))
+        os.replace(Path(work) / "core.so", folder / "core.so")
 
 
 def _compile(sources, command, work):
