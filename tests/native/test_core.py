@@ -9,7 +9,7 @@ import pytest
 import models
 from attn8 import reference, runtime, spec
 from faulty import FAULTS
-from tools import SANITIZE, STRICT, compiles, core_program, core_sources, missing, need, run, scratch
+from tools import CORE, SANITIZE, STRICT, compiles, core_program, core_sources, missing, need, run, scratch
 
 ARM = ("-std=c99", "-O2", "-mcpu=cortex-m0plus", "-mthumb")
 CODES = {"OK": 0, **spec.ERROR_CODES}
@@ -123,6 +123,26 @@ def test_core_compiles_without_a_warning(compiler, tmp_path):
     strict = STRICT if compiler != "clang" else [f for f in STRICT if "conversion" not in f]
     for source in core_sources():
         run(need(compiler), "-std=c99", "-O2", *strict, "-c", source, "-o", tmp_path / "x.o")
+
+
+KERNELS = {
+    "LINEAR": "a8_linear_s8",
+    "CONV1D": "a8_conv1d_s8",
+    "ATTENTION": "a8_windowed_attention_s8",
+    "NORM": "a8_layer_norm_s8",
+    "ADD": "a8_add_s8",
+    "POOL": "a8_mean_pool_s8",
+    "TABLE": "a8_table_s8",
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_target_can_bring_its_own_kernel(name, tmp_path):
+    """With -DA8_KERNELS_<NAME>_EXTERNAL the portable file leaves exactly that kernel out."""
+    flags = (*ARM, *STRICT, f"-DA8_KERNELS_{name}_EXTERNAL", "-c", CORE / "a8_kernels.c", "-o", tmp_path / "x.o")
+    run(need("arm-none-eabi-gcc"), *flags)
+    defined = set(re.findall(r" T (\S+)", run(need("arm-none-eabi-nm"), tmp_path / "x.o")))
+    assert defined == {*KERNELS.values(), "a8_requantize_s16", "a8_softmax_exp"} - {KERNELS[name]}
 
 
 def _arm_objects(tmp_path, *flags):
