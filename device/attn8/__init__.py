@@ -1,8 +1,7 @@
 """attn8: runs small INT8 transformers from one file, in integers, without allocating."""
 
-from .format import check_model
 from .kernels import backend
-from .model import Model, ModelError, load
+from .model import Model, ModelError, check_model, load
 
 __version__ = "0.1.0"
 __all__ = ("Model", "ModelError", "__version__", "backend", "check_model", "load")

@@ -8,7 +8,7 @@ Nothing here allocates, and every intermediate lies in [-2^30, 2^30 - 1] (models
 post - 1, because ((v*m >> (post - 1)) + 1) >> 1 rounds without leaving 31 bits.
 """
 
-from .format import EXP
+from .tables import EXP
 
 
 def requantize_s16(window, y, layer):

@@ -5,11 +5,13 @@ import sys
 from array import array
 from struct import unpack_from
 
-from .format import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP, OP_NAMES, Fault, Outline
 from .kernels import backend
 from .plan import Plan, attended_pairs, sources
+from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP
 
 _IS_CPYTHON = sys.implementation.name == "cpython"
+_PACKAGE = __name__[: -len(".model")]
+_CHECKER = _PACKAGE + ".format"
 _BYTES = (bytes, bytearray)
 _MAX_FILE_BYTES = 1 << 24
 
@@ -62,12 +64,41 @@ def load(source):
         raise TypeError(f"load takes a path or a buffer, got {type(source)}") from None
     if hasattr(view, "cast"):  # CPython and CircuitPython
         view = view.cast("B").cast("b")
+    keep = _CHECKER in sys.modules
     try:
-        outline = Outline(view)
+        return Model(_outline(view, where), data, view)
+    finally:
+        _forget_checker(keep)
+
+
+def check_model(data):
+    """Returns 0 if the buffer holds a valid model, else the code of its first fault (models/FORMAT.md)."""
+    keep = _CHECKER in sys.modules
+    try:
+        from .format import check_model
+
+        return check_model(data)
+    finally:
+        _forget_checker(keep)
+
+
+def _forget_checker(keep):
+    """Gives a board the memory of the checker back: it is as large as the rest of the package and seldom needed."""
+    if not (keep or _IS_CPYTHON):
+        sys.modules[_PACKAGE].format = None
+        sys.modules[_CHECKER] = None  # a dictionary of MicroPython keeps the value of a deleted entry alive
+        del sys.modules[_CHECKER]
+
+
+def _outline(view, where):
+    """Checks a file and returns its format.Outline."""
+    from .format import Fault, Outline
+
+    try:
+        return Outline(view)
     except Fault as fault:
         code, got, expected, at = fault.args
         raise ModelError(code, f"{where}, byte {at}", got, expected) from None
-    return Model(outline, data, view)
 
 
 def _read(path):
@@ -282,7 +313,7 @@ def _op_row(outline, i):
     op = outline.ops[i]
     code, values, _, macs = op
     x, y = outline.shapes[sources(op)[0]], outline.shapes[i + 1]
-    name = OP_NAMES[code - 16].lower()
+    name = outline.op_names[code - 16].lower()
     if name == "windowed_attention_s8":
         macs = 2 * y[1] * attended_pairs(y[0], values[4], values[5])
     return i + 1, name, x, y, macs

@@ -117,7 +117,7 @@ class Plan:
             index = op[0] - 16
             layer = build[index](op[1], op[2], outline.shapes[read[0]], outline.shapes[i + 1])
             self.steps.append((KERNELS[index], tuple([tensors[s] for s in read]), tensors[i + 1], layer))
-        del self._outline, self._data, self._tokens
+        self._outline = self._data = self._tokens = None
 
     def convert(self, window):
         """Makes the first tensor from a window of int16 counts or their bytes."""

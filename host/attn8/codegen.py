@@ -12,6 +12,7 @@ from . import spec
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPE_CODES = {"u8": 0, "u16": 1, "i16": 2, "i32": 3, "f32": 4}
+FIRST_RUN_ERROR = 30  # smaller codes come from check_model
 _NOTE = "Generated from host/attn8/spec.py by `python -m attn8.codegen`; do not edit."
 
 
@@ -95,14 +96,22 @@ def device_block():
     """
     out = [f"# {_NOTE}"]
     out += [f"_{name} = const({value})" for name, value, _ in _numbers()]
-    out += [f"{'_' if e.code < 30 else ''}ERR_{e.name} = const({e.code})" for e in spec.ERRORS]
+    out += [f"_ERR_{e.name} = const({e.code})" for e in spec.ERRORS if e.code < FIRST_RUN_ERROR]
     for name, fields in _rows():
         out += [f"_FIELDS_{name} = (", *(f"    {_packed(*row)!r}" for row in _field_rows(fields)), ")"]
     out.append("OP_NAMES = (")
     out += [f"    {r.name!r}," for r in spec.OPS]
+    return "\n".join([*out, ")"]) + "\n"
+
+
+def device_tables():
+    """Returns the text of device/attn8/tables.py: what a loaded model needs when format.py is gone again."""
+    out = ['"""The table of the arithmetic, and the error codes of load and run."""', "", f"# {_NOTE}"]
+    out += [f"ERR_{e.name} = {e.code}" for e in spec.ERRORS if e.code >= FIRST_RUN_ERROR]
     table = bytes(spec.exp_table())
-    out += [")", "EXP = (", *(f"    {table[i : i + 16]!r}" for i in range(0, 256, 16)), ")"]
-    return "\n".join(out) + "\n"
+    out += ["EXP = (  # e^(-i/32) as floor(127*e^(-i/32) + 1/2)"]
+    out += [f"    {table[i : i + 16]!r}" for i in range(0, 256, 16)]
+    return "\n".join([*out, ")"]) + "\n"
 
 
 def device_errors():
@@ -199,6 +208,7 @@ def outputs(root=ROOT):
         format_md: text,
         root / "native_modules" / "core" / "a8_format.h": c_header(),
         device.with_name("errors.py"): device_errors(),
+        device.with_name("tables.py"): device_tables(),
         device: replace_block(
             device.read_text(encoding="utf-8"), "# generated: begin", "# generated: end", device_block()
         ),

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "device"))
 from mutants import mutants
 
 LIMIT = 1 << 30
-MODULES = ("format", "_python", "kernels", "plan", "model")
+MODULES = ("format", "tables", "_python", "kernels", "plan", "model")
 
 
 def checked(value):

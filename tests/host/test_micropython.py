@@ -150,3 +150,26 @@ def test_example_runs_unmodified_on_micropython(micropython):
     assert "Model 'random' v1" in text
     assert "selftest: True" in text
     assert "a sensor at rest looks like class" in text
+
+
+def test_load_gives_the_memory_of_the_checker_back(micropython):
+    script = """
+import sys, attn8
+for _ in range(3):
+    m = attn8.load("model.a8")
+    assert "attn8.format" not in sys.modules
+    assert m.selftest()
+    try:
+        attn8.load(b"ATN8")
+    except attn8.ModelError as e:
+        print(e.code)
+    assert attn8.check_model(b"ATN8") == 1
+    assert "attn8.format" not in sys.modules
+import attn8.format
+attn8.load("model.a8")
+assert "attn8.format" in sys.modules and attn8.format.check_model(b"") == 1
+"""
+    with mp.workspace() as folder:
+        Path(folder, "model.a8").write_bytes(random_model(0))
+        Path(folder, "script.py").write_text(script, encoding="utf-8")
+        assert mp.run_script(folder, "script.py").split() == ["1", "1", "1"]
