@@ -87,6 +87,8 @@ class MicroPythonModel:
         ToolMissingError: if the micropython program is missing.
     """
 
+    name = "micropython"
+
     def __init__(self, data, heap_bytes=HEAP_BYTES, timeout_s=600):
         self.data = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else Path(data).read_bytes()
         self.graph = reference.parse(self.data).graph

@@ -173,3 +173,58 @@ assert "attn8.format" in sys.modules and attn8.format.check_model(b"") == 1
         Path(folder, "model.a8").write_bytes(random_model(0))
         Path(folder, "script.py").write_text(script, encoding="utf-8")
         assert mp.run_script(folder, "script.py").split() == ["1", "1", "1"]
+
+
+def test_load_survives_running_out_of_memory_at_every_point(micropython):
+    """With n free blocks, from none to plenty, load gives a model or MemoryError, and the next load works."""
+    script = """
+import gc, attn8
+x = open("window", "rb").read()
+attn8.load("model.a8")
+failed = loaded = free = 0
+while loaded < 3:
+    fill = []
+    try:
+        while True:
+            fill.append(bytearray(64))
+    except MemoryError:
+        pass
+    for i in range(min(free, len(fill))):
+        fill[i] = None
+    try:
+        m = attn8.load("model.a8")
+        loaded += 1
+    except MemoryError:
+        failed += 1
+    fill = m = None
+    gc.collect()
+    out = bytes(attn8.load("model.a8").run(x))
+    assert out == open("expected", "rb").read()
+    free += 9
+print(failed, loaded)
+"""
+    data = random_model(0)
+    x = windows_for(data, 1)
+    with mp.workspace() as folder:
+        Path(folder, "model.a8").write_bytes(data)
+        Path(folder, "window").write_bytes(x.tobytes())
+        Path(folder, "expected").write_bytes(Reference(data).run(x).tobytes())
+        Path(folder, "script.py").write_text(script, encoding="utf-8")
+        failed, loaded = map(int, mp.run_script(folder, "script.py").split())
+    assert failed > 20
+    assert loaded == 3
+
+
+@pytest.mark.parametrize("change", ["float32", "uint16", "strided", "transposed"])
+def test_numpy_windows_of_another_type_or_order_are_refused(change):
+    data = random_model(0, int16=True)
+    x = windows_for(data, 1)[0]
+    wrong = {
+        "float32": x.astype(np.float32),
+        "uint16": x.astype(np.uint16),
+        "strided": np.repeat(x, 2, axis=0)[::2],
+        "transposed": np.ascontiguousarray(x.T).T,
+    }[change]
+    with pytest.raises(device.ModelError, match="INPUT") as e:
+        device.load(data).run(wrong)
+    assert e.value.code == 34
