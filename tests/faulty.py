@@ -406,6 +406,34 @@ def _good():
     yield "extreme score", "OK", chain(LINEAR, task=task(2, softmax=struct.pack("<iHBB", (1 << 26) - 1, 32767, 11, 30)))
 
 
-_PARTS = (_good, _header_faults, _record_faults, _string_faults, _window_faults, _task_faults, _op_faults)
+def _limits():
+    """Files at a limit, which are good, and files whose second fault must not be the one that is found."""
+    edges = (b" ", b"\xc2\x80\xdf\xbf", b"\xe0\xa0\x80\xed\x9f\xbf\xef\xbf\xbf", b"\xf0\x90\x80\x80", b"x" * 32)
+    for text in edges:
+        yield f"name {text!r}", "OK", chain(LINEAR, meta=meta(text, b""))
+    yield "version of 32 bytes", "OK", chain(LINEAR, meta=meta(version=b"v" * 32))
+    yield "unit of 16 bytes", "OK", chain(LINEAR, window=window(4, 2, names=[(b"x" * 32, b"u" * 16), (b"y", b"")]))
+    yield "label of 32 bytes", "OK", chain(LINEAR, task=task(2, labels=[b"a" * 32, b"b"]))
+    yield "threshold 100", "OK", chain(LINEAR, task=task(2, thresholds=b"\x64\x64"))
+    yield "hold of a whole window", "OK", chain(LINEAR, golden=golden(2, 2, [(1, 0, 4, 0)] * 4))
+    yield "add at its limit", "OK", chain(LINEAR, add(1, 0, 1 << 21, 1 << 21))
+    yield "relative bias at its limits", "OK", attended(bias=[1 << 24, 0, -(1 << 24)])
+    wide = [linear(0, 2, 256), linear(0, 2, 256, KEY), attention(1, 2, 1), linear(3, 256, 2)]
+    yield "head size 256", "OK", chain(*wide)
+    yield "largest window", "OK", chain(linear(0, 1024, 2), steps=1024, channels=1024)
+    yield "longest window", "OK", chain(conv1d(0, 1, 2), steps=32767, channels=1)
+    yield "most products", "OK", chain(conv1d(0, 151, 2, kernel=217), steps=217, channels=151)
+    work = [linear(0, 256, 1024), mean_pool(1)]
+    yield "largest tensor and most work", "OK", model(work, steps=1024, channels=256, n=1024)
+    head = struct.pack("<BBHBBBB", 0, 0, 1024, 4, 1, 1, 2)
+    yield "work that wraps 32 bits", "TOO_LARGE", chain(record(17, head), steps=1024, channels=1024)
+    yield "thresholds in place of labels", "TASK", chain(LINEAR, task=resized(task(4, b"\x65\0\0\0"), -8))
+    yield "padding of thresholds over 100", "RESERVED", chain(LINEAR, task=changed(task(2), 22, "B", 255))
+    yield "padding of weights -128", "RESERVED", chain(changed(LINEAR, 4 + 16 + 2, "b", -128))
+    yield "no ops at all", "COUNT", model([])
+    yield "65 ops that are there", "COUNT", chain(*[linear(i, 2, 2) for i in range(64)])
+
+
+_PARTS = (_limits, _good, _header_faults, _record_faults, _string_faults, _window_faults, _task_faults, _op_faults)
 _PARTS += (_conv_faults, _attention_faults, _small_op_faults, _golden_faults)
 FAULTS = [fault for part in _PARTS for fault in part()]

@@ -26,7 +26,7 @@ typedef struct {
 
 void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y);
 
-/* y (n_outputs_steps, n_outputs): token t is made of x tokens t*stride - pad_left + (0..kernel-1), zero outside of x. */
+/* y (n_output_steps, n_outputs): token t is made of x tokens t*stride - pad_left + (0..kernel-1), zero outside of x. */
 typedef struct {
     const uint8_t *rows;
     const int8_t *weights; /* (n_outputs, kernel*n_inputs), rows padded to 4 */

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 
+import faulty
 import models
 from attn8 import reference, runtime, spec
 from faulty import FAULTS
@@ -40,6 +41,14 @@ def test_c_and_numpy_give_the_code_of_every_fault(name):
             assert got == (CODES[name], CODES[name]), label
 
 
+def test_largest_file_is_accepted():
+    need("cc")
+    room = (1 << 24) - len(faulty.GOOD) - 8
+    data = faulty.chain(faulty.LINEAR, tail=faulty.record(200, bytes(room), 1))
+    assert len(data) == 1 << 24
+    assert runtime.check_model_c(data) == reference.check_model(data) == 0
+
+
 def test_no_fault_makes_the_checker_read_outside_the_file():
     listed = scratch() / "faults.list"
     listed.write_bytes(b"".join(struct.pack("<I", len(data)) + data for _, _, data in FAULTS))
@@ -70,8 +79,6 @@ def test_c_and_numpy_plan_the_same_arena_for_any_graph():
 
 def _plan_of(seed):
     """Returns (arena_bytes, live_bytes) of C and of NumPy for a random graph of linears and adds."""
-    import faulty
-
     rng = np.random.default_rng(seed)
     ops, channels, unread = [], [2], {0}
     for i in range(int(rng.integers(3, 30))):
@@ -92,8 +99,6 @@ def _plan_of(seed):
 
 def _join(ops, channels, unread):
     """Reads every tensor that no op has read, and ends with two channels."""
-    import faulty
-
     total = None
     for t in sorted(unread):
         ops.append(faulty.linear(t, channels[t], 2))
