@@ -173,9 +173,19 @@ def _numpy(parameter):
     return parameter.detach().double().numpy()
 
 
+class _Through(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, real, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
 def _through(real, value):
-    """``value``, with the gradient of ``real``."""
-    return real + (value - real).detach()
+    """``value`` to the last bit, with the gradient of ``real``; real + (value - real) would break ties of logits."""
+    return _Through.apply(real, value)
 
 
 # ---- the folded network --------------------------------------------------------------------------------------------
