@@ -145,7 +145,7 @@ class QuantizationConfig(Settings):
     )
     quantile: float = option(0.9999, "share of the values inside the range of `quantile`", low=0.9, high=1.0)
     qat_epochs: int = option(3, "passes of `quantize --mode train`", low=0, high=1000)
-    qat_learning_rate: float = option(3e-4, "peak learning rate of `quantize --mode train`", low=1e-8, high=0.1)
+    qat_learning_rate: float = option(1e-4, "peak learning rate of `quantize --mode train`", low=1e-8, high=0.1)
     golden_vectors: int = option(8, "test vectors inside the model file", low=4, high=64)
 
 
