@@ -87,6 +87,16 @@ def test_record_faults_have_their_codes():
     assert code_of(with_crc(with_byte(data, 36, 10))) == 13
 
 
+def test_pads_are_smaller_than_the_kernel():
+    data = read("int16.a8")
+    code, values, at, _ = format.Outline(data).ops[0]
+    assert format.OP_NAMES[code - 16] == "CONV1D_S8"
+    kernel = values[3]
+    for pad_at in (at - 2, at - 1):
+        assert code_of(with_crc(with_byte(data, pad_at, kernel))) == 16
+        assert code_of(with_crc(with_byte(data, pad_at, kernel - 1))) != 16
+
+
 def utf8(text_bytes):
     return format._is_printable_utf8(text_bytes)
 

@@ -135,6 +135,12 @@ def test_layer_norm_subtracts_the_mean_and_rms_norm_does_not():
     assert list(y) == [50] * 8
 
 
+def test_layer_norm_shrinks_rounding_half_up_and_clamps():
+    centred = array("i", (16, 15, -16, -17, 5000, -5000))
+    assert kernels._shrink(centred, 6, 5, 100) == 1 + 0 + 0 + 1 + 10000 + 10000
+    assert list(centred) == [1, 0, 0, -1, 100, -100]
+
+
 def test_isqrt_is_the_floor():
     for root in (16384, 20000, 23170, 32767):
         assert kernels._isqrt(root * root) == root

@@ -177,6 +177,7 @@ def test_score_follows_the_integer_rule():
     assert score(0, 0, 0) == ("class 0", 33)
     assert score(-128, 127, -128) == ("class 1", 100)
     assert score(0, 32, 32) == ("class 1", 42)  # e = 47, 127, 127: 12700/301 = 42.2
+    assert score(60, 32, -128) == ("class 0", 71)  # 12700/180 = 70.6
     assert score(-128, -96, -128) == ("class 1", 57)  # 12700/221 = 57.5
 
 

@@ -14,7 +14,7 @@ from attn8 import device, spec
 from attn8 import micropython as mp
 from attn8.errors import Attn8Error, ToolMissingError
 from attn8.reference import Reference, check_model
-from models import random_model, windows_for
+from models import Shape, build_model, random_model, windows_for
 from tools import ROOT, need
 
 DEVICE_TESTS = ROOT / "tests" / "device"
@@ -83,6 +83,14 @@ def test_device_package_on_cpython_gives_the_outputs_of_the_reference(seed):
     got = np.array([list(model.run(window)) for window in x], dtype=np.int8)
     np.testing.assert_array_equal(got, reference.run(x))
     assert model.arena_bytes == reference.model.arena_bytes
+
+
+def test_widest_op_may_end_in_a_group_of_one_row():
+    """Nine channels are the most of any op, so the last group of eight rows holds one."""
+    shape = Shape(n_steps=8, kernel=2, heads=3, head_size=3, ff=1, n_outputs=1)
+    data = build_model(shape, seed=1)
+    x = windows_for(data, 4)
+    assert [list(device.load(data).run(window)) for window in x] == Reference(data).run(x).tolist()
 
 
 def test_device_checker_returns_the_codes_of_the_reference(micropython):
