@@ -339,6 +339,8 @@ def test_score_is_a_percentage_of_the_first_largest_output():
     assert best.tolist() == y.argmax(1).tolist() and (best[:100] == 0).all()
     assert np.abs(score - 100 * (p.max(1) / p.sum(1))).max() < 2
     assert score[:100].tolist() == [20] * 100
+    z = [sum(EXP[slow_index(max(row) - v, softmax)] for v in row) for row in y.tolist()]
+    assert score.tolist() == [rounded(Fraction(12700, total)) for total in z]
     assert arithmetic.score(np.zeros((1, 1), np.int8), softmax)[1].tolist() == [100]
 
 

@@ -158,6 +158,14 @@ def test_the_quantized_model_is_the_packed_file(config, seed):
     assert report["observer"] in ("absmax", "quantile") and max(report["sqnr_db"].values()) > 8
 
 
+def test_the_value_passes_to_the_last_bit_and_the_gradient_to_the_float_side():
+    real = torch.tensor([1e8, -3.0, 0.1], requires_grad=True)
+    value = torch.tensor([0.1, 1e-9, -7.7])
+    found = quantize._through(real, value)
+    (found * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert torch.equal(found, value) and real.grad.tolist() == [1, 2, 3]
+
+
 def test_equal_integer_logits_stay_equal():
     x = sensor_windows(np.random.default_rng(0))
     model = trained_looking(model_config(), x)
