@@ -35,6 +35,16 @@ def test_requantize_rounds_half_up_and_saturates():
     assert list(y) == [1, 0, 2, 127, -128, 127]
 
 
+def test_requantize_saturates_beyond_16_bits_and_not_before():
+    at_the_limits = array("i", (32767, 32768, -32768, -32769))
+    y = int8(1, 1, 1, 1)
+    kernels._requantize(at_the_limits, rows(*[(0, 1, 0, 29)] * 4), y, 0, 4, -128, 127)
+    assert list(y) == [0, 127, 0, -128]
+    layer = (1, 4, rows((0, 1, 0, 29), (1, 1, 0, 29), (0, 1, 0, 29), (-1, 1, 0, 29)))
+    kernels.requantize_s16(array("h", (32767, 32767, -32768, -32768)), y, layer)
+    assert list(y) == [0, 127, 0, -128]
+
+
 def test_requantize_reads_counts_and_their_bytes_alike():
     layer = (2, 2, rows((5, 16384, 0, 16), (-5, 20000, 1, 14)))
     counts = array("h", (-32768, 32767, 100, -100))
