@@ -100,12 +100,9 @@ class MicroPythonModel:
         """Runs windows x (N, T, C) int16 (int8 for an int8 model) and returns int8 (N, n_outputs).
 
         Raises:
-            Attn8Error: if x has another shape or type.    MicroPythonError: if the run fails.
+            attn8.ModelError: if x has another shape or type.    MicroPythonError: if the run fails.
         """
-        x = np.asarray(x)
-        shape = (self.graph.n_steps, self.graph.n_channels)
-        if x.ndim != 3 or x.shape[1:] != shape or x.dtype != self.dtype:
-            raise Attn8Error(f"windows are {x.dtype} {x.shape}, expected {self.dtype} (N, {shape[0]}, {shape[1]})")
+        x = reference.as_windows(x, self.graph.n_steps, self.graph.n_channels, self.dtype)
         with workspace() as folder:
             (folder / "model.a8").write_bytes(self.data)
             (folder / "windows").write_bytes(np.ascontiguousarray(x, dtype=self.dtype).tobytes())

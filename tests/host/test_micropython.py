@@ -12,7 +12,7 @@ from attn8.device import format as device_format
 
 from attn8 import device, spec
 from attn8 import micropython as mp
-from attn8.errors import Attn8Error, ToolMissingError
+from attn8.errors import ToolMissingError
 from attn8.reference import Reference, check_model
 from models import Shape, build_model, random_model, windows_for
 from tools import ROOT, need
@@ -134,7 +134,7 @@ def test_missing_program_names_the_command_that_brings_it(monkeypatch):
 
 def test_windows_of_another_shape_are_refused(micropython):
     model = mp.MicroPythonModel(random_model(0))
-    with pytest.raises(Attn8Error, match="expected int16"):
+    with pytest.raises(device.ModelError, match="expected int16"):
         model.run(np.zeros((1, 2, 3), dtype=np.int16))
 
 
