@@ -141,7 +141,7 @@ def _windows(output, settings):
 
 
 def _scores(metrics):
-    lines = [f"{metrics['dataset']}: {metrics['n_test']} test windows"]
+    lines = [f"{metrics['dataset']}: {metrics['n_test']} test windows of group {', '.join(metrics['test_groups'])}"]
     for kind in ("float", "int8"):
         if f"{kind}_accuracy" in metrics:
             f1 = metrics[f"{kind}_macro_f1"]
@@ -246,12 +246,10 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed):
         output.result(found, _fold_table)
     elif target and Path(target).is_dir():
         output.result(workflow.evaluate_run(target, data), _scores)
-    elif target and data:
+    elif target:
         output.result(workflow.evaluate_file(target, data, backend), _scores)
     else:
-        raise click.UsageError(
-            "got no way to evaluate; expected --folds N, a run folder, or a model file with --data DATA"
-        )
+        raise click.UsageError("got nothing to evaluate; expected --folds N, a run folder, or a model file")
 
 
 def _fold_table(found):

@@ -13,7 +13,6 @@ from .evaluate import confusion_matrix, per_group, scores
 from .model_file import read_model
 
 METRICS = "metrics.json"
-BUNDLED = config.SHIPPED
 
 
 def train_run(settings, windows, out, seed=None, progress=True):
@@ -135,22 +134,23 @@ def evaluate_run(run_dir, data=None):
     return evaluate_split(settings, model, load_quantized(model, Path(run_dir)), meta, windows, split)
 
 
-def evaluate_file(path, data, backend="auto"):
+def evaluate_file(path, data=None, backend="auto"):
     """Evaluates a packed file.
 
     Args:
         path: model file.    backend: see backends.open_backend.
-        data: .npz (its ``test`` windows where it marks some, else all), or the name of the bundled set (the test
-            groups of the shipped configuration).
+        data: .npz (its ``test`` windows where it marks some, else all); None = the test groups that the shipped
+            configuration keeps out of the bundled set.
     """
     packed = read_model(path)
     g = reference.parse(packed).graph
     settings = config.shipped_config()
-    bundled = data == BUNDLED
-    windows = load_windows(settings.data, None if bundled else data, g.counts_per_unit)
+    windows = load_windows(settings.data, data, g.counts_per_unit)
+    if data is None and windows.labels != g.labels:
+        raise DataError(f"{path}: got a model of other data than the bundled {windows.name}; give its own: --data DATA")
     _check_fit(windows, [g.n_steps, g.n_channels], g.labels)
     indices = np.arange(len(windows))
-    if bundled or windows.test is not None:
+    if data is None or windows.test is not None:
         indices = split_windows(windows, settings.data).test
     engine = backends.open_backend(backend, packed)
     predicted = engine.run(windows.x[indices]).argmax(1)
@@ -160,6 +160,7 @@ def evaluate_file(path, data, backend="auto"):
         "dataset": windows.name,
         "backend": engine.name,
         "n_test": len(y),
+        "test_groups": [windows.group_names[i] for i in np.unique(windows.group[indices])],
         "int8_accuracy": found["accuracy"],
         "int8_macro_f1": found["macro_f1"],
         "per_group_int8": per_group(y, predicted, windows.group[indices], windows.group_names, n_classes),

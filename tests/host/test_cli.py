@@ -151,7 +151,11 @@ def test_windows_of_another_shape_are_refused(model_file, tmp_path):
 def test_wrong_usage_is_exit_2(model_file):
     attn8("run", model_file, "x.npz", "--backend", "abacus", code=2)
     attn8("evaluate", code=2)
-    attn8("evaluate", model_file, code=2)
+
+
+def test_evaluate_of_a_model_of_other_data_asks_for_its_windows(model_file):
+    _, err = attn8("evaluate", model_file, code=1)
+    assert "--data DATA" in err
 
 
 def test_train_without_torch_names_the_extra(tmp_path):

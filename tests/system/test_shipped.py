@@ -28,7 +28,8 @@ def test_shipped_model_recognises_people_it_never_saw(backend):
 
     if backend == "c":
         need("cc")
-    found = workflow.evaluate_file(FILE, workflow.BUNDLED, backend)
+    found = workflow.evaluate_file(FILE, backend=backend)
     assert found["n_test"] == 631
+    assert found["test_groups"] == ["4", "7"]
     assert found["int8_accuracy"] >= 0.9
     assert found["int8_macro_f1"] >= 0.9
