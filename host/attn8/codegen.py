@@ -10,7 +10,6 @@ from pathlib import Path
 
 from . import spec
 
-ROOT = Path(__file__).resolve().parents[2]
 TYPE_CODES = {"u8": 0, "u16": 1, "i16": 2, "i32": 3, "f32": 4}
 FIRST_RUN_ERROR = 30  # smaller codes come from check_model
 _NOTE = "Generated from host/attn8/spec.py by `python -m attn8.codegen`; do not edit."
@@ -197,7 +196,7 @@ def replace_block(text, begin, end, block):
     return head + begin + "\n" + block + end + "\n" + tail
 
 
-def outputs(root=ROOT):
+def outputs(root):
     """Returns {path: text as it should be} of every file with generated parts."""
     format_md = root / "models" / "FORMAT.md"
     text = format_md.read_text(encoding="utf-8")
@@ -215,19 +214,24 @@ def outputs(root=ROOT):
     }
 
 
-def stale(root=ROOT):
+def stale(root):
     """Returns the paths whose generated parts differ from spec.py."""
     return [p for p, text in outputs(root).items() if not p.exists() or p.read_text(encoding="utf-8") != text]
 
 
 def main(arguments):
-    old = stale()
+    """Runs in the root of a source tree."""
+    root = Path.cwd()
+    if not (root / "models" / "FORMAT.md").exists():
+        print(f"{root}: got no models/FORMAT.md, expected the root of a source tree; go there first")
+        return 2
+    old = stale(root)
     if "--check" not in arguments:
-        texts = outputs()
+        texts = outputs(root)
         for path in old:
             path.write_text(texts[path], encoding="utf-8")
     for path in old:
-        print(path.relative_to(ROOT))
+        print(path.relative_to(root))
     return 1 if old and "--check" in arguments else 0
 
 

@@ -5,16 +5,17 @@ import shutil
 import pytest
 
 from attn8 import codegen, spec
+from tools import ROOT
 
 
 def test_nothing_in_the_source_tree_is_stale():
-    assert codegen.stale() == []
+    assert codegen.stale(ROOT) == []
 
 
 @pytest.fixture
 def tree(tmp_path):
-    for path in codegen.outputs():
-        target = tmp_path / path.relative_to(codegen.ROOT)
+    for path in codegen.outputs(ROOT):
+        target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     return tmp_path
