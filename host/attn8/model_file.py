@@ -7,7 +7,11 @@ from .errors import DataError
 
 
 def read_model(path):
-    """Returns the bytes of a model file; ``DataError`` if it cannot be read."""
+    """Returns the bytes of a model file.
+
+    Raises:
+        DataError: if it cannot be read.    attn8.ModelError: if check_model refuses it; the text names the file.
+    """
     limit = spec.LIMIT["MAX_FILE_BYTES"]
     try:
         with open(path, "rb") as stream:
@@ -16,6 +20,9 @@ def read_model(path):
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected a .a8 file; check the path") from None
     if len(data) > limit:
         raise DataError(f"{path}: got more than {limit} bytes, expected a .a8 file; check the path")
+    code = reference.check_model(data)
+    if code:
+        raise reference.model_error(code, str(path))
     return data
 
 

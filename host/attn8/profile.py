@@ -212,7 +212,7 @@ def _account_table(info):
         table.add_row(line["what"], f"{line['bytes']:,}")
     table.add_row("file", f"{size:,}", style="bold")
     verdict = "within" if size <= budget else "OVER"
-    table.add_row(f"budget: parameters + 1 kB ({verdict})", f"{budget:,}")
+    table.add_row(f"budget: weights, requantize, bias, tables + 1 kB ({verdict})", f"{budget:,}")
     return table
 
 

@@ -221,6 +221,8 @@ def load_run(run_dir):
         RunError: if a file is absent, damaged, or does not belong to the others.
     """
     run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise RunError(f"run {run_dir}: got no such folder, expected one that `attn8 train --out` made; check the path")
     try:
         config = load_config(run_dir / "config.toml")
     except Attn8Error as error:

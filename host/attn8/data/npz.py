@@ -3,6 +3,7 @@
 import io
 import zipfile
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +30,8 @@ def read_npz(path, keys, max_bytes=MAX_DATA_BYTES):
     Raises:
         DataError: if the file or one of the arrays cannot be read.
     """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: got no such file, expected an .npz of numpy.savez; check the path")
     try:
         with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             return _read_members(archive, str(path), keys, max_bytes)

@@ -96,7 +96,7 @@ def _check_split(windows, split):
         names = ", ".join(windows.labels[label] for label in missing[:5])
         raise DataError(
             f"{windows.name}: y: got no training window of {names}, expected every class in the training groups; "
-            "choose another data.fold or data.split_seed, or record more groups"
+            "number y from 0, choose another data.fold or data.split_seed, or record more groups"
         )
 
 
