@@ -13,6 +13,7 @@ from . import spec
 from .errors import QuantizeError
 
 CLAMP_RANGE = {0: (-128, 127), 1: (-127, 127), 2: (0, 127)}
+BLOCK_ELEMENTS = 1 << 22  # of an intermediate that is held at once
 _EXP = np.array(spec.exp_table(), dtype=np.int64)
 
 
@@ -69,6 +70,21 @@ def conv1d_patches(x, kernel, stride, pad_left, pad_right):
     return np.ascontiguousarray(view.transpose(0, 1, 3, 2)).reshape(len(x), view.shape[1], -1)
 
 
+def conv1d_accumulate(x, weights, stride, pad_left, pad_right):
+    """acc (n, T_out, N) of a convolution of x (n, T, C) with weights (N, kernel, C), a block of tokens at a time."""
+    n_outputs, kernel, n_channels = weights.shape
+    flat = weights.reshape(n_outputs, -1)
+    x = np.pad(x, ((0, 0), (pad_left, pad_right), (0, 0)))
+    n_out = (x.shape[1] - kernel) // stride + 1
+    rows = max(1, BLOCK_ELEMENTS // (max(1, len(x)) * kernel * n_channels))
+    parts = []
+    for first in range(0, n_out, rows):
+        last = min(first + rows, n_out)
+        part = x[:, first * stride : (last - 1) * stride + kernel]
+        parts.append(linear_accumulate(conv1d_patches(part, kernel, stride, 0, 0), flat))
+    return np.concatenate(parts, axis=1)
+
+
 def softmax_index(difference, softmax):
     """Returns EXP of score differences M_ - S >= 0."""
     d = np.minimum(difference, softmax.dmax) >> softmax.dpre
@@ -94,19 +110,6 @@ def row_divide(a, z, multiplier, shift):
     return np.where(empty, 0, requantize(a + half, r, pre, shift + k - 1 - pre))
 
 
-def attention_window(n_tokens, left, right):
-    """Returns bool (T, T): True where query i (row) sees key j."""
-    offset = np.arange(n_tokens)[None, :] - np.arange(n_tokens)[:, None]
-    return (offset >= -left) & (offset <= right)
-
-
-def relative_bias_matrix(bias, n_tokens, left, right):
-    """Spreads relative_bias (H, left + right + 1) to (H, T, T); 0 outside the window."""
-    offset = np.arange(n_tokens)[None, :] - np.arange(n_tokens)[:, None]
-    index = np.clip(offset + left, 0, left + right)
-    return np.where(attention_window(n_tokens, left, right), np.asarray(bias, dtype=np.int64)[:, index], 0)
-
-
 def split_heads(x, heads):
     """(n, T, D) to (n, H, T, D/H)."""
     n, t, d = x.shape
@@ -120,14 +123,34 @@ def join_heads(x):
 
 
 def windowed_attention(query, key, value, op):
-    """Softmax attention of int8 tensors (n, T, D). Source: models/FORMAT.md, "windowed attention"."""
+    """Softmax attention of int8 tensors (n, T, D), a block of queries at a time so that memory stays small.
+
+    Source: models/FORMAT.md, "windowed attention".
+    """
     n_tokens = query.shape[1]
     q, k, v = (split_heads(x, op.heads) for x in (query, key, value))
-    scores = matmul(q, k.swapaxes(-1, -2)) + relative_bias_matrix(op.relative_bias, n_tokens, op.left, op.right)
-    seen = attention_window(n_tokens, op.left, op.right)
-    top = np.where(seen, scores, -(1 << 40)).max(-1, keepdims=True)
-    e = np.where(seen, softmax_index(np.maximum(top - scores, 0), op.softmax), 0)
-    return join_heads(row_divide(matmul(e, v), e.sum(-1, keepdims=True), op.multiplier, op.shift))
+    rows = _block_queries(max(1, len(query)) * op.heads, min(n_tokens, op.left + op.right + 1))
+    parts = []
+    for first in range(0, n_tokens, rows):
+        last = min(first + rows, n_tokens)
+        keys = slice(max(0, first - op.left), min(n_tokens, last + op.right))
+        offset = np.arange(keys.start, keys.stop)[None, :] - np.arange(first, last)[:, None] + op.left
+        parts.append(_attend(q[:, :, first:last], k[:, :, keys], v[:, :, keys], offset, op))
+    return join_heads(np.concatenate(parts, axis=2))
+
+
+def _attend(q, k, v, offset, op):
+    """Attention of some queries (n, H, rows, dh) over some keys; offset (rows, keys) indexes the relative bias."""
+    seen = (offset >= 0) & (offset <= op.left + op.right)
+    bias = np.asarray(op.relative_bias, dtype=np.int64)[:, np.clip(offset, 0, op.left + op.right)]
+    scores = np.where(seen, matmul(q, k.swapaxes(-1, -2)) + bias, -(1 << 40))
+    e = np.where(seen, softmax_index(np.maximum(scores.max(-1, keepdims=True) - scores, 0), op.softmax), 0)
+    return row_divide(matmul(e, v), e.sum(-1, keepdims=True), op.multiplier, op.shift)
+
+
+def _block_queries(n_heads, span):
+    """Returns how many queries to compute at a time, for n_heads heads: b with b*(b + span) scores in a block."""
+    return max(1, int(((span**2 + 4 * BLOCK_ELEMENTS / n_heads) ** 0.5 - span) / 2))
 
 
 def isqrt(v):

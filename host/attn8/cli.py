@@ -107,6 +107,12 @@ def _run(function, output, verbose, arguments):
             raise
         click.echo(f"attn8: this verb needs PyTorch, which is missing: {INSTALL_TORCH}", err=True)
         sys.exit(EXIT_FAILED)
+    except (OSError, MemoryError) as error:
+        if verbose:
+            raise
+        what = "not enough memory" if isinstance(error, MemoryError) else str(error)
+        click.echo(f"attn8: {what}; -v shows where", err=True)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         click.echo("attn8: stopped", err=True)
         sys.exit(130)
@@ -125,6 +131,14 @@ _backend = click.option(
 )
 
 
+def _name_of(data):
+    """A model name of at most 32 UTF-8 bytes from the name of a data file."""
+    from pathlib import Path
+
+    stem = "".join(c for c in Path(data).stem if c.isprintable())
+    return stem.encode("utf-8", "ignore")[:32].decode("utf-8", "ignore") or "model"
+
+
 def _settings(config, overrides, data=None):
     """Loads a configuration; with data of one's own, the model takes their name unless it was given."""
     from .config import apply_overrides, load_config, shipped_config
@@ -135,7 +149,7 @@ def _settings(config, overrides, data=None):
 
         settings = apply_overrides(settings, [f"data.file={json.dumps(str(Path(data).absolute()))}"])
         if not config:
-            settings = apply_overrides(settings, [f"model.name={json.dumps(Path(data).stem[:32])}"])
+            settings = apply_overrides(settings, [f"model.name={json.dumps(_name_of(data))}"])
     return apply_overrides(settings, list(overrides))
 
 
@@ -201,8 +215,7 @@ def train(output, config, data, out, overrides, seed):
 
     settings = _settings(config, overrides, data)
     windows = _windows(output, settings)
-    output.say(f"train: {len(windows)} windows of {windows.name}, epochs: {settings.training.epochs}, into {out}")
-    metrics = workflow.train_run(settings, windows, out, seed, output.progress)
+    metrics = workflow.train_run(settings, windows, out, seed, output.progress, output.say)
     if metrics["interrupted"]:
         output.say(f"stopped early: {out} holds the last finished epoch")
     output.result(metrics, _scores)

@@ -234,6 +234,11 @@ def shipped_config_path(name=SHIPPED):
     raise ConfigError(f"config: got no shipped {name}/config.toml, expected one beside the package; reinstall attn8")
 
 
+def shipped_model_path():
+    """The path of the shipped model file, beside the shipped configuration."""
+    return Path(shipped_config_path()).with_name("model.a8")
+
+
 def shipped_config():
     """The configuration that ``attn8 demo`` and ``attn8 train`` without CONFIG use."""
     return load_config(shipped_config_path())

@@ -33,7 +33,7 @@ def choose_golden(graph, offset, reach, n_vectors):
 
 def _candidates(n_steps):
     """Seeds with noise that changes at every sample, in steps, or once a window."""
-    holds = sorted({1, 2, *(max(1, n_steps // n) for n in (1, 2, 4, 8, 16))})
+    holds = sorted({1, min(2, n_steps), *(max(1, n_steps // n) for n in (1, 2, 4, 8, 16))})
     for i in range(N_CANDIDATES):
         yield (i + 1, (i * 40503 + 1) & 65535, holds[i % len(holds)])
 

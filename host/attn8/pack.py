@@ -96,7 +96,7 @@ def _pad(data):
 
 
 def _text(what, string, limit, smallest=1):
-    data = string.encode("utf-8", "replace")
+    data = string.encode("utf-8", "surrogatepass")
     if not smallest <= len(data) <= limit or not reference.printable(data):
         raise PackError(f"{what}: got {string!r}, expected {smallest}..{limit} bytes of printable UTF-8; rename it")
     return data

@@ -24,6 +24,8 @@ from .layers import TokenBatchNorm
 QUANTIZED = "quantized.safetensors"
 FULL, KEY, RELU = 0, 1, 2
 _SMALLEST_STEP = 1e-9  # of an activation that is 0 on all calibration windows
+_SMALLEST_SCORE_STEP = 2.0**-19  # 2^-14 steps of EXP: the products of a head then span less than a factor e
+_LARGEST_RATIO = 2.0**13  # of a requantize or row_divide: the rules refuse 2^14
 
 
 # ---- ops: float weights in, graph op out ---------------------------------------------------------------------------
@@ -41,6 +43,10 @@ class FoldedOp(nn.Module):
 
     def exact(self, *values):
         return self.real(*values)
+
+    def smallest_scale(self, scales):
+        """Returns the smallest scale of the output for which ``build`` finds numbers, given those of the sources."""
+        return max(scales) / _LARGEST_RATIO
 
     def __init__(self, *sources):
         super().__init__()
@@ -61,6 +67,9 @@ class FoldedLinear(FoldedOp):
 
     def exact(self, x):
         return self._apply_weight(x, self.weight)
+
+    def smallest_scale(self, scales):
+        return scales[0] * float(self._integers(scales[0])[1].max()) / _LARGEST_RATIO
 
     def _apply_weight(self, x, weight):
         if self.stride:
@@ -110,6 +119,9 @@ class FoldedAttention(FoldedOp):
         scores = query @ key.transpose(2, 3) / self.root + self.relative_bias[:, self.bias_index]
         return (scores.masked_fill(self.outside, -math.inf).softmax(3) @ value).transpose(1, 2).flatten(2)
 
+    def smallest_scale(self, scales):
+        return scales[2] / _LARGEST_RATIO
+
     def build(self, scales, out_scale):
         step = scales[0] * scales[1] / self.root
         bias = np.clip(np.rint(_numpy(self.relative_bias) / step), -(1 << 24), 1 << 24).astype(np.int64)
@@ -131,12 +143,18 @@ class FoldedNorm(FoldedOp):
         centred = x if self.kind else x - x.mean(-1, keepdim=True)
         return centred * (centred.square().mean(-1, keepdim=True) + self.epsilon).rsqrt()
 
+    def smallest_scale(self, scales):
+        return self.n_channels**0.5 / 2**14
+
     def build(self, scales, out_scale):
         m, shift, eps = arithmetic.choose_layer_norm(self.n_channels, scales[0], out_scale, self.epsilon, self.kind)
         return graph.LayerNorm(self.sources[0], self.kind, m, eps, shift)
 
 
 class FoldedAdd(FoldedOp):
+    def smallest_scale(self, scales):
+        return max(scales) / 32  # ma + mb <= 2^22
+
     def real(self, a, b):
         return a + b
 
@@ -375,9 +393,11 @@ def calibrate(model, x, settings):
     found = {}
     for name in observers:
         net.scales[1:] = ranges[name]
+        _keep_representable(net)
         found[name] = _sqnr(net, held_out)
     best = max(found, key=found.get)
     net.scales[1:] = ranges[best]
+    _keep_representable(net)
     return net, {"observer": best, "sqnr_db": found}
 
 
@@ -394,6 +414,20 @@ def _observe(net, x, observers, batch=256):
             value = float(np.quantile(magnitude, q)) if value is None else float(value)
             steps[name].append(max(value if value > 0 else float(magnitude.max()), _SMALLEST_STEP) / 127)
     return {name: torch.tensor(values, dtype=torch.float64) for name, values in steps.items()}
+
+
+def _keep_representable(net):
+    """Raises the scales of tensors that are nearly 0 on all calibration windows to what the integers can express.
+
+    A dead branch puts out 0 at any scale; its measured scale would ask for multipliers that no file can hold.
+    """
+    scales = net.scales
+    for n, op in enumerate(net.ops, 1):
+        first = float(scales[op.sources[0]])
+        scales[n] = max(float(scales[n]), op.smallest_scale([float(scales[i]) for i in op.sources]))
+        if isinstance(op, FoldedAttention):
+            query = _SMALLEST_SCORE_STEP * op.root / float(scales[op.sources[1]])
+            scales[op.sources[0]] = max(first, query)
 
 
 def _sqnr(net, x):
@@ -504,4 +538,6 @@ def load_quantized(model, run_dir):
             f"run {run_dir}: {QUANTIZED}: got {reason}, expected the quantized model of this run; "
             f"run: attn8 quantize {run_dir} --mode calibrate"
         ) from None
+    if not all(bool(values.isfinite().all()) for values in net.state_dict().values()):
+        raise RunError(f"run {run_dir}: {QUANTIZED}: got numbers that are not finite; quantize the run again")
     return net.eval()

@@ -497,12 +497,11 @@ class Reference:
         """dtype of a window: int16 counts, or int8."""
         return np.int8 if self.graph.input_requantize is None else np.int16
 
-    def run(self, x, batch=256):
+    def run(self, x):
         """Runs windows.
 
         Args:
             x: (N, T, C) of ``dtype``.
-            batch: windows at a time.
 
         Returns:
             int8 (N, n_outputs): the raw outputs.
@@ -511,27 +510,43 @@ class Reference:
             attn8.ModelError: if shape or dtype do not fit.
         """
         x = as_windows(x, self.graph.n_steps, self.graph.n_channels, self.dtype)
-        outputs = [self.tensors(x[i : i + batch])[-1] for i in range(0, len(x), batch)]
-        return np.concatenate([o[:, 0] for o in outputs] or [np.empty((0, len(self.graph.labels)))]).astype(np.int8)
+        largest = max(steps * channels for steps, channels in self.model.shapes)
+        batch = min(256, max(1, arithmetic.BLOCK_ELEMENTS // largest))
+        outputs = [self._outputs(x[i : i + batch]) for i in range(0, len(x), batch)]
+        return np.concatenate(outputs or [np.empty((0, len(self.graph.labels)))]).astype(np.int8)
+
+    def _outputs(self, x):
+        """Runs a batch, dropping each tensor behind its last reader."""
+        values = {0: self._input(x)}
+        blocks = memory_blocks(self.model)
+        for i, op in enumerate(self.graph.ops):
+            values[i + 1] = run_op(op, [values[source] for source in op_sources(op)])
+            values = {t: value for t, value in values.items() if blocks[t][2] > i + 1 or t == i + 1}
+        return values[len(self.graph.ops)][:, 0]
+
+    def _input(self, x):
+        x, rows = np.asarray(x, dtype=np.int64), self.graph.input_requantize
+        return x if rows is None else arithmetic.requantize_rows(x, rows)
 
     def tensors(self, x):
         """Returns every tensor of the model for windows x: a list of int64 (N, steps, channels)."""
-        g = self.graph
-        x = np.asarray(x, dtype=np.int64)
-        values = [x if g.input_requantize is None else arithmetic.requantize_rows(x, g.input_requantize)]
-        for op in g.ops:
+        values = [self._input(x)]
+        for op in self.graph.ops:
             values.append(run_op(op, [values[i] for i in op_sources(op)]))
         return values
 
     def golden_inputs(self):
         """Returns the inputs (n_vectors, T, C) of the golden vectors."""
-        g = self.graph
-        return np.stack([arithmetic.golden_input(g.golden, v, g.n_steps, self.dtype) for v in g.golden.vectors])
+        return np.stack([self._golden_input(vector) for vector in self.graph.golden.vectors])
+
+    def _golden_input(self, vector):
+        return arithmetic.golden_input(self.graph.golden, vector, self.graph.n_steps, self.dtype)
 
     def selftest(self):
         """Raises attn8.ModelError SELFTEST unless the golden vectors give the outputs in the file."""
-        if not np.array_equal(self.run(self.golden_inputs()), self.model.golden_outputs):
-            raise model_error(_CODE["SELFTEST"])
+        for vector, expected in zip(self.graph.golden.vectors, self.model.golden_outputs, strict=True):
+            if not np.array_equal(self.run(self._golden_input(vector)[None])[0], expected):
+                raise model_error(_CODE["SELFTEST"])
 
 
 def as_windows(x, n_steps, n_channels, dtype):
@@ -553,8 +568,7 @@ def _run_linear(op, x):
 
 
 def _run_conv1d(op, x):
-    patches = arithmetic.conv1d_patches(x, op.weights.shape[1], op.stride, op.pad_left, op.pad_right)
-    acc = arithmetic.linear_accumulate(patches, op.weights.reshape(len(op.weights), -1))
+    acc = arithmetic.conv1d_accumulate(x, op.weights, op.stride, op.pad_left, op.pad_right)
     return arithmetic.requantize_rows(acc, op.requantize, op.clamp)
 
 

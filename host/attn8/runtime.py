@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -58,14 +59,22 @@ def compiler():
 
 def cache_dir():
     """Returns the folder of built libraries: attn8/core in $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "attn8" / "core"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "attn8" / "core"
+
+
+def _trusted(path):
+    """Says whether only this user can have written a file or folder: what is loaded runs with his rights."""
+    if not hasattr(os, "getuid"):
+        return True
+    status = path.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _build_key(sources, command):
     """Returns a name for what sources, flags and compiler make together."""
     version = subprocess.run([*command, "--version"], capture_output=True, check=False).stdout
-    digest = hashlib.sha256(repr((command, FLAGS, version, sys.platform)).encode())
+    digest = hashlib.sha256(repr((command, FLAGS, version, sys.platform, platform.machine(), sys.maxsize)).encode())
     for name, text in sources.items():
         digest.update(f"{name} {len(text)} ".encode() + text)
     return digest.hexdigest()[:24]
@@ -76,7 +85,7 @@ def build_core():
     sources, command = find_core_sources(), compiler()
     folder = cache_dir() / _build_key(sources, command)
     library = folder / "core.so"
-    if not library.exists():
+    if not library.exists() or not _trusted(folder) or not _trusted(library):
         try:
             _build_into(folder, sources, command)
         except OSError as error:
@@ -87,9 +96,13 @@ def build_core():
 
 def _build_into(folder, sources, command):
     """Builds beside and then replaces, so that nobody ever loads half a library."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not _trusted(folder):
+        raise PermissionError(0, "others can write there")
     with tempfile.TemporaryDirectory(dir=folder) as work:
         _compile(sources, command, Path(work))
+        (Path(work) / "core.so").chmod(0o700)
         os.replace(Path(work) / "core.so", folder / "core.so")
 
 
@@ -104,10 +117,23 @@ def _compile(sources, command, work):
         raise ToolMissingError(f"{command[0]} cannot build the C core ({reason}); set CC to a working C99 compiler")
 
 
+def _load_library():
+    """Loads the built core; one that does not load (a full disk, a lost write) is built once more."""
+    path = build_core()
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)
+    try:
+        return ctypes.CDLL(str(build_core()))
+    except OSError as error:
+        raise ToolMissingError(f"the C core cannot be loaded ({error}); set XDG_CACHE_HOME to another folder") from None
+
+
 @cache
 def _core():
     """Returns the loaded library."""
-    library = ctypes.CDLL(str(build_core()))
+    library = _load_library()
     pointer, u32, i32 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32
     signatures = {
         "a8_model_bytes": (i32, pointer, u32),

@@ -161,7 +161,7 @@ def start_run(out_dir, config, windows, split):
     """Write what is known before the first epoch, and drop the results of an earlier run."""
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for name in ("model.safetensors", "metrics.jsonl", "metrics.json"):
+        for name in ("model.safetensors", "quantized.safetensors", "metrics.jsonl", "metrics.json"):
             (out_dir / name).unlink(missing_ok=True)
         write_atomic(out_dir / "config.toml", to_toml(config).encode())
         write_atomic(out_dir / "meta.json", json.dumps(make_meta(windows, split), indent=2).encode() + b"\n")
@@ -236,6 +236,8 @@ def load_run(run_dir):
         raise RunError(
             f"run {run_dir}: model.safetensors: got {reason}, expected the weights of config.toml; train it again"
         ) from None
+    if not all(bool(values.isfinite().all()) for values in model.state_dict().values()):
+        raise RunError(f"run {run_dir}: model.safetensors: got weights that are not finite; train it again")
     return config, model.eval(), meta
 
 
@@ -249,6 +251,16 @@ def load_meta(run_dir):
     for key, kind in META_KEYS.items():
         if not isinstance(meta, dict) or not isinstance(meta.get(key), kind):
             raise RunError(f"run {run_dir}: meta.json: got no usable {key!r}, expected it; train it again")
+    texts = [*meta["labels"], *meta["channels"], *meta["units"]]
+    numbers = [*meta["counts_per_unit"], meta["sample_rate_hz"]]
+    n = len(meta["channels"])
+    sound = all(isinstance(t, str) for t in texts) and all(isinstance(v, int | float) for v in numbers)
+    if (
+        not sound
+        or not len(meta["units"]) == len(meta["counts_per_unit"]) == n
+        or not all(0 <= v < 1e38 for v in numbers)
+    ):
+        raise RunError(f"run {run_dir}: meta.json: got other contents than attn8 writes; train it again")
     if meta["version"] != META_VERSION or not 1 <= meta["window"] <= 32767 or not meta["channels"]:
         raise RunError(f"run {run_dir}: meta.json: got other contents than attn8 writes; train it again")
     return meta

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from . import backends, config, pack, profile, reference
-from .data import load_windows, split_windows
+from .data import Split, load_windows, split_windows
 from .errors import DataError, RunError
 from .evaluate import confusion_matrix, per_group, scores
 from .model_file import read_model
@@ -15,8 +15,8 @@ from .model_file import read_model
 METRICS = "metrics.json"
 
 
-def train_run(settings, windows, out, seed=None, progress=True):
-    """Trains, calibrates and evaluates; leaves a run folder with metrics.json.
+def train_run(settings, windows, out, seed=None, progress=True, say=lambda text: None):
+    """Trains, calibrates and evaluates; leaves a run folder with metrics.json. ``say`` gets a line at the start.
 
     Args:
         settings: config.Config.    windows: data.Windows.    out: run folder.
@@ -26,6 +26,7 @@ def train_run(settings, windows, out, seed=None, progress=True):
     """
     from .train import train
 
+    say(f"train: {len(windows)} windows of {windows.name}, epochs: {settings.training.epochs}, into {out}")
     result = train(settings, windows, out, seed=seed, progress=progress)
     metrics = quantize_run(out, "calibrate", windows=windows, progress=progress)
     return metrics | {"interrupted": result.interrupted}
@@ -44,7 +45,10 @@ def quantize_run(run_dir, mode, windows=None, data=None, progress=True):
     run_dir = Path(run_dir)
     settings, model, meta = load_run(run_dir)
     windows = _run_windows(settings, meta, data) if windows is None else windows
-    split = split_windows(windows, settings.data)
+    split = run_split(windows, meta)
+    missing = set(meta["train_groups"]) - {windows.group_names[i] for i in np.unique(windows.group)}
+    if missing:
+        raise RunError(f"run {run_dir}: {windows.name}: got no group {sorted(missing)[0]}, expected the training data")
     shuffled = np.random.default_rng(settings.training.seed).permutation(split.train)
     net, report = quantize.calibrate(model, windows.x[shuffled], settings.quantization)
     if mode == "train":
@@ -62,6 +66,30 @@ def _run_windows(settings, meta, data=None):
     windows = load_windows(settings.data, data, np.asarray(meta["counts_per_unit"], dtype=np.float32))
     _check_fit(windows, [meta["window"], len(meta["channels"])], meta["labels"])
     return windows
+
+
+def run_split(windows, meta):
+    """Deals windows as a run did: by the group names that it wrote down, never by dealing again.
+
+    Args:
+        windows: data.Windows, those of the run or others; a fixed ``test`` narrows the test part.
+        meta: RUN/meta.json.
+
+    Raises:
+        DataError: if no window is left that training did not see.
+    """
+    names = np.array(windows.group_names)[windows.group]
+    train, validation = (np.isin(names, meta[f"{part}_groups"]) for part in ("train", "validation"))
+    test = ~(train | validation)
+    if windows.test is not None:
+        test &= windows.test
+    if not test.any():
+        raise DataError(
+            f"{windows.name}: group: got only groups that training saw, expected others; "
+            "name the groups of new recordings differently"
+        )
+    parts = [np.flatnonzero(part) for part in (train, validation, test)]
+    return Split(*parts, *([str(name) for name in np.unique(names[part])] for part in parts))
 
 
 def _check_fit(windows, shape, labels):
@@ -130,7 +158,7 @@ def evaluate_run(run_dir, data=None):
 
     settings, model, meta = load_run(run_dir)
     windows = _run_windows(settings, meta, data)
-    split = split_windows(windows, settings.data)
+    split = run_split(windows, meta)
     return evaluate_split(settings, model, load_quantized(model, Path(run_dir)), meta, windows, split)
 
 
@@ -139,15 +167,15 @@ def evaluate_file(path, data=None, backend="auto"):
 
     Args:
         path: model file.    backend: see backends.open_backend.
-        data: .npz (its ``test`` windows where it marks some, else all); None = the test groups that the shipped
-            configuration keeps out of the bundled set.
+        data: .npz (its ``test`` windows where it marks some, else all); None = the people that the shipped model
+            never saw, for that model alone: a file does not say what it was trained on.
     """
     packed = read_model(path)
     g = reference.parse(packed).graph
     settings = config.shipped_config()
     windows = load_windows(settings.data, data, g.counts_per_unit)
-    if data is None and windows.labels != g.labels:
-        raise DataError(f"{path}: got a model of other data than the bundled {windows.name}; give its own: --data DATA")
+    if data is None and packed != config.shipped_model_path().read_bytes():
+        raise DataError(f"{path}: does not say what it was trained on; evaluate the run folder, or give --data DATA")
     _check_fit(windows, [g.n_steps, g.n_channels], g.labels)
     indices = np.arange(len(windows))
     held_out = data is None or windows.test is not None
@@ -177,6 +205,8 @@ def evaluate_folds(settings, windows, folds, out, seed=None, progress=True, say=
         dict with the mean and standard deviation over the folds of accuracy and macro-F1, float and INT8, and
         ``folds``, the metrics of each.
     """
+    if windows.test is not None:
+        raise DataError(f"{windows.name}: test: got a fixed split, which has no folds; use train, or leave test out")
     results = []
     for fold in range(folds):
         say(f"fold {fold + 1} of {folds}")

@@ -375,3 +375,32 @@ def test_training_lowers_the_loss_and_keeps_the_bits(norm, activation):
     assert not net.training and torch.equal(net.scales, before)
     rng = np.random.default_rng(0)
     assert_same_bits(net, packed(net, model_part), np.concatenate([windows.x[:60], extreme_windows(rng)]))
+
+
+def dead_query(net, x):
+    net.blocks[0].attention.query.weight.data[:] = 0
+    net.blocks[0].attention.query.bias.data[:] = 0
+
+
+def faint_query(net, x):
+    net.blocks[0].attention.query.weight.data *= 1e-6
+    net.blocks[0].attention.query.bias.data *= 1e-6
+
+
+def dead_feed_forward(net, x):
+    net.blocks[0].fc1.weight.data[:] = 0
+    net.blocks[0].fc1.bias.data[:] = -1
+
+
+def dead_stem(net, x):
+    net.stem[0].norm.bias.data[:] = -1e4
+
+
+@pytest.mark.parametrize("kill", [dead_query, faint_query, dead_feed_forward, dead_stem])
+def test_a_dead_branch_still_gives_a_file_with_the_same_bits(kill):
+    rng = np.random.default_rng(2)
+    config, x = model_config(), sensor_windows(rng)
+    model = trained_looking(config, x)
+    kill(model, x)
+    net, _ = quantize.calibrate(model, x, SETTINGS)
+    assert_same_bits(net, packed(net, config), x[:20])

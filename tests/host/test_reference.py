@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -391,9 +392,13 @@ def test_run_refuses_windows_of_another_shape_or_type():
     assert model.run(np.zeros((0, 24, 3), np.int16)).shape == (0, 3)
 
 
-def test_outputs_do_not_depend_on_the_batch():
+def test_outputs_do_not_depend_on_the_blocks_they_are_computed_in(monkeypatch):
     model, x = reference.Reference(MODEL), models.windows_for(MODEL, 20)
-    assert np.array_equal(model.run(x), model.run(x, batch=3))
+    whole = model.run(x)
+    assert np.array_equal(whole, model.tensors(x)[-1][:, 0])
+    for elements in (1, 100, 3000):
+        monkeypatch.setattr(arithmetic, "BLOCK_ELEMENTS", elements)
+        assert np.array_equal(whole, model.run(x))
 
 
 def test_selftest_finds_another_output():
@@ -434,3 +439,18 @@ def test_the_corpus_is_complete():
     assert {p.name for p in CORPUS.glob("*.a8")} == set(OUTPUTS)
     kinds = {type(op) for op in reference.parse((CORPUS / "format_1_0.a8").read_bytes()).graph.ops}
     assert kinds == {type(op) for op in GRAPH.ops}
+
+
+def test_long_windows_take_little_memory():
+    """Attention and convolution over the longest window, narrow: all scores at once would take 8 GB."""
+    n_tokens = 32767
+    softmax = arithmetic.choose_softmax(0.01)
+    op = graph.WindowedAttention(0, 1, 2, 1, 3, 3, softmax, 1 << 14, 14, np.zeros((1, 7), dtype=np.int64))
+    x = np.random.default_rng(0).integers(-127, 128, (1, n_tokens, 1))
+    tracemalloc.start()
+    y = arithmetic.windowed_attention(x, x, x, op)
+    arithmetic.conv1d_accumulate(x, np.ones((1, 255, 1), dtype=np.int8), 1, 127, 127)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert y.shape == x.shape
+    assert peak_bytes < 600e6

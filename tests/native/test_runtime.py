@@ -143,3 +143,30 @@ def test_core_loads_where_it_was_built_read_only(data, monkeypatch, tmp_path):
         assert runtime.build_core() == library
     finally:
         os.chmod(library.parent, 0o700)
+
+
+def test_a_damaged_library_in_the_cache_is_built_again(monkeypatch, tmp_path):
+    need("cc")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library = runtime.build_core()
+    library.write_bytes(b"")
+    runtime._core.cache_clear()
+    assert runtime.CModel(models.random_model(1)).n_ops > 0
+    assert library.stat().st_size > 0
+
+
+def test_a_library_that_others_could_have_written_is_built_again(monkeypatch, tmp_path):
+    need("cc")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library = runtime.build_core()
+    library.write_bytes(b"planted")
+    library.chmod(0o777)
+    assert runtime.build_core().read_bytes() != b"planted"
+
+
+def test_a_cache_folder_that_others_can_write_is_refused(monkeypatch, tmp_path):
+    need("cc")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runtime.build_core().parent.chmod(0o777)
+    with pytest.raises(ToolMissingError, match="others can write"):
+        runtime.build_core()

@@ -10,6 +10,8 @@ from .npz import fault, read_npz
 MAX_CLASSES = 256
 MAX_CHANNELS = 256
 MAX_WINDOW = 32767
+MAX_VALUES = 1 << 20  # of a window: the largest tensor of a model file
+MAX_TEXT_BYTES, MAX_UNIT_BYTES = 32, 16  # of the model file
 MULAW_FULL_SCALE = 32767  # counts of a sample of 1.0
 BLOCKS = 20  # parts into which windows without groups are cut
 X_KEYS = ("x", "encoding", "counts_per_unit")
@@ -185,8 +187,9 @@ def _vector(source, arrays, key, length, kinds, expected):
 def _counts(source, arrays, model_counts_per_unit=None, notes=None):
     """x as int16 counts and the counts per unit of each channel, float32 (C,)."""
     x = _require(arrays, source, "x", "samples (N, T, C)")
-    if x.ndim != 3 or 0 in x.shape or x.shape[1] > MAX_WINDOW or x.shape[2] > MAX_CHANNELS:
-        expected = f"(N, T, C) with N >= 1, T in 1..{MAX_WINDOW}, C in 1..{MAX_CHANNELS}"
+    fits = x.ndim == 3 and 0 not in x.shape and x.shape[1] <= MAX_WINDOW and x.shape[2] <= MAX_CHANNELS
+    if not fits or x.shape[1] * x.shape[2] > MAX_VALUES:
+        expected = f"(N, T, C) with N >= 1, T in 1..{MAX_WINDOW}, C in 1..{MAX_CHANNELS}, T*C <= {MAX_VALUES}"
         raise fault(source, "x", f"shape {x.shape}", expected, "for one channel use x[:, :, None]")
     given = _scale(source, arrays, x.shape[2])
     mulaw = _is_mulaw(source, arrays, x)
@@ -321,10 +324,11 @@ def _texts(source, arrays, key, length, distinct=True):
     if array is None:
         return None
     texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.tolist()]
-    bad = next((text for text in texts if not text.isprintable() or len(text) > 64), None)
+    limit = MAX_UNIT_BYTES if key == "units" else MAX_TEXT_BYTES
+    bad = next((t for t in texts if not t.isprintable() or len(t.encode("utf-8", "replace")) > limit), None)
     if bad is not None:
         got = repr(bad[:40]).encode("ascii", "backslashreplace").decode()
-        raise fault(source, key, got, "printable texts of at most 64 characters", "shorten it")
+        raise fault(source, key, got, f"printable texts of at most {limit} UTF-8 bytes", "shorten it")
     if distinct and (len(set(texts)) != len(texts) or "" in texts):
         raise fault(source, key, "an empty or repeated text", "a different text for each", "rename it")
     return texts
