@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..errors import ToolMissingError
+from ..runtime import cache_dir
 from . import BoardError
 
 _PREFIX = "arm-none-eabi-"
@@ -76,7 +77,7 @@ def _folder(package, name, member):
 
 
 def _cache_folder():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attn8" / "bare"
+    return cache_dir().with_name("bare")
 
 
 def _digest(compiler, *folders):
