@@ -89,7 +89,7 @@ def run_split(windows, meta):
             "name the groups of new recordings differently"
         )
     parts = [np.flatnonzero(part) for part in (train, validation, test)]
-    return Split(*parts, *([str(name) for name in np.unique(names[part])] for part in parts))
+    return Split(*parts, *([windows.group_names[i] for i in np.unique(windows.group[part])] for part in parts))
 
 
 def _check_fit(windows, shape, labels):
