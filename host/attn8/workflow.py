@@ -182,7 +182,7 @@ def evaluate_file(path, data=None, backend="auto"):
     if held_out:
         indices = split_windows(windows, settings.data).test
     engine = backends.open_backend(backend, packed)
-    predicted = engine.run(windows.x[indices]).argmax(1)
+    predicted = engine.run(_as_input(windows.x[indices], g, windows.name)).argmax(1)
     y, n_classes = windows.y[indices], len(windows.labels)
     found = scores(y, predicted, n_classes)
     return {
@@ -222,6 +222,15 @@ def evaluate_folds(settings, windows, folds, out, seed=None, progress=True, say=
     return {"dataset": windows.name, **summary, "folds": results}
 
 
+def _as_input(x, g, name):
+    """Returns int16 windows as the model takes them: an INT8 model takes values in -128..127."""
+    if g.input_requantize is not None:
+        return x
+    if x.min() < -128 or x.max() > 127:
+        raise DataError(f"{name}: x: got values {x.min()}..{x.max()}, expected -128..127 for a model with int8 input")
+    return x.astype(np.int8)
+
+
 def run_file(path, data_path, backend):
     """Runs the windows of a data file (only its ``x`` is needed). Returns outputs and their hash."""
     from .data import load_x
@@ -235,7 +244,7 @@ def run_file(path, data_path, backend):
             "cut them so"
         )
     engine = backends.open_backend(backend, packed)
-    outputs = engine.run(x)
+    outputs = engine.run(_as_input(x, g, data_path))
     best = outputs.argmax(1) if len(outputs) else []
     return {
         "backend": engine.name,

@@ -131,6 +131,17 @@ def test_run_on_the_device_package_gives_the_same_bytes(model_file, data_file):
     assert len(hashes) == 1
 
 
+def test_model_with_int8_input_runs_on_small_counts(tmp_path):
+    data = random_model(2, int16=False)
+    x = windows_for(data, 4)
+    (tmp_path / "int8.a8").write_bytes(data)
+    np.savez(tmp_path / "x.npz", x=x.astype(np.int16))
+    found = json.loads(attn8("run", tmp_path / "int8.a8", tmp_path / "x.npz", "--json")[0])
+    assert found["outputs"] == reference.Reference(data).run(x).tolist()
+    np.savez(tmp_path / "x.npz", x=x.astype(np.int16) + 200)
+    assert "-128..127" in attn8("run", tmp_path / "int8.a8", tmp_path / "x.npz", code=1)[1]
+
+
 def test_quiet_prints_no_message(model_file, data_file):
     _, err = attn8("run", model_file, data_file, "--backend", "reference", "--quiet")
     assert err == ""
