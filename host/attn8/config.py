@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import importlib.resources
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .errors import ConfigError
@@ -18,14 +18,16 @@ from .errors import ConfigError
 MAX_CONFIG_BYTES = 1 << 20
 MAX_STAGES = 4
 MAX_AXES = 64
+MAX_TEXTS = 256  # classes or channels
 MAX_NAME_BYTES = 32  # the name and version fields of a model file
 SHIPPED = "shoulder_exercises"
+CLASS_WEIGHTS = ("none", "balanced")
 
 
-def option(default, doc, *, unit="", low=None, high=None, choices=None, max_bytes=None, table=None):
+def option(default, doc, *, unit="", low=None, high=None, choices=None, max_bytes=None, table=None, texts=False):
     """Declare one setting: its default, its doc text, and the values it accepts."""
     metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices}
-    metadata |= {"max_bytes": max_bytes, "table": table}
+    metadata |= {"max_bytes": max_bytes, "table": table, "texts": texts}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -51,7 +53,20 @@ class DataConfig(Settings):
 
     where = "data"
     name: str = option(SHIPPED, "bundled data set; not used when `file` is given", max_bytes=64)
-    file: str = option("", "your own .npz of windows, relative to this file; empty = the bundled set", max_bytes=4096)
+    file: str = option(
+        "", "your own data, relative to this file: an .npz of windows or a folder of CSV or WAV", max_bytes=4096
+    )
+    function: str = option("", '"module:function" that returns the data; runs only with --trust-code', max_bytes=256)
+    pattern: str = option(
+        "auto", 'names of a folder\'s files, as in "{label}/{group}_*"; auto = label by folder', max_bytes=256
+    )
+    labels: list = option(list, "class names in order; empty = all that there are, sorted", texts=True)
+    channels: list = option(list, "channels of a CSV folder in order; empty = all that there are", texts=True)
+    sample_rate_hz: float = option(
+        0.0, "rate that recordings are brought to; 0 = their own", unit="Hz", low=0.0, high=1e6
+    )
+    max_gap: int = option(3, "missing samples that are filled in; a longer gap cuts", unit="samples", low=0, high=1000)
+    strict: bool = option(False, "stop at a recording that cannot be used, instead of leaving it out")
     window: int = option(128, "length of a window; a .npz brings its own", unit="samples", low=4, high=32767)
     hop: int = option(64, "step from one window to the next", unit="samples", low=1, high=32767)
     folds: int = option(5, "number of parts the groups are dealt into; each is the test part once", low=2, high=1000)
@@ -63,6 +78,8 @@ class DataConfig(Settings):
     )
 
     def _check_together(self):
+        if self.file and self.function:
+            _fail("data.function", self.function, "data.file or data.function, not both", "leave one of them out")
         if self.fold >= self.folds:
             _fail("data.fold", self.fold, f"0..{self.folds - 1} (data.folds = {self.folds})", "choose a smaller fold")
 
@@ -129,9 +146,19 @@ class TrainingConfig(Settings):
     weight_decay: float = option(0.02, "AdamW weight decay, on matrices only", low=0.0, high=10.0)
     label_smoothing: float = option(0.05, "share of the target spread over all classes", low=0.0, high=0.9)
     clip: float = option(1.0, "largest norm of the gradient", low=1e-6, high=1e6)
+    class_weights: str | list = option("none", "weight of each class in the loss; balanced = rare classes weigh more")
+    patience: int = option(
+        0, "stop after so many epochs without a better validation macro-F1 and keep the best; 0 = never", low=0, high=10000
+    )
+    init: str = option("", "run folder whose weights are the start, relative to this file", max_bytes=4096)
+    freeze: str = option("none", "part of the network that keeps the weights of `init`", choices=("none", "front_end"))
     seed: int = option(0, "initial weights, order, dropout and augmentation", low=0, high=2**31 - 1)
     threads: int = option(1, "torch threads; more than 1 makes small models slower", low=1, high=256)
     augmentation: AugmentationConfig = option(AugmentationConfig, "variation of the training windows")
+
+    def _check_together(self):
+        if self.freeze != "none" and not self.init:
+            _fail("training.freeze", self.freeze, "none without training.init", "name the run to start from")
 
 
 @dataclass(frozen=True)
@@ -166,9 +193,9 @@ def load_config(path):
     """Read a configuration file.
 
     Args:
-        path: a TOML file of at most 1 MB. ``data.file`` inside it is relative to its folder.
+        path: a TOML file of at most 1 MB. ``data.file`` and ``training.init`` inside it are relative to its folder.
     Returns:
-        Config, with ``data.file`` made absolute.
+        Config, with both made absolute.
     Raises:
         ConfigError: whatever is wrong with the file.
     """
@@ -181,9 +208,11 @@ def load_config(path):
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"config {path}: got more than {MAX_CONFIG_BYTES} bytes, expected a small TOML file")
     config = parse_config(raw, source=str(path))
-    if config.data.file and not Path(config.data.file).is_absolute():
-        data = dataclasses.replace(config.data, file=str(path.absolute().parent / config.data.file))
-        config = dataclasses.replace(config, data=data)
+    folder = path.absolute().parent
+    if config.data.file:
+        config = replace(config, data=replace(config.data, file=str(folder / config.data.file)))
+    if config.training.init:
+        config = replace(config, training=replace(config.training, init=str(folder / config.training.init)))
     return config
 
 
@@ -242,6 +271,19 @@ def shipped_model_path():
 def shipped_config():
     """The configuration that ``attn8 demo`` and ``attn8 train`` without CONFIG use."""
     return load_config(shipped_config_path())
+
+
+def with_init(config, run_dir, freeze=None):
+    """Settings that start from the weights of a run.
+
+    Args:
+        config: Config, or None for that of the run itself.
+        run_dir: run folder.    freeze: "front_end", or None to train everything.
+    """
+    run_dir = Path(run_dir).absolute()
+    if config is None:
+        config = load_config(run_dir / "config.toml")
+    return replace(config, training=replace(config.training, init=str(run_dir), freeze=freeze or "none"))
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -319,8 +361,13 @@ def _check_value(where, item, value):
         ok = isinstance(value, item.type)
     elif meta["table"]:
         ok = _is_list_of(value, meta["table"], MAX_STAGES) and len(value) > 0
+    elif meta["texts"]:
+        ok = _is_list_of(value, str, MAX_TEXTS) and len(set(value)) == len(value)
+        ok = ok and all(text and _fits(text, MAX_NAME_BYTES) for text in value)
     elif item.name == "axes":
         ok = value == "auto" or _is_axes(value)
+    elif item.name == "class_weights":
+        ok = value in CLASS_WEIGHTS or _is_weights(value)
     elif item.type is str:
         ok = isinstance(value, str) and "\0" not in value and (not meta["max_bytes"] or _fits(value, meta["max_bytes"]))
         ok = ok and (not meta["choices"] or value in meta["choices"]) and (value != "" or item.default == "")
@@ -353,6 +400,12 @@ def _is_axes(value):
     )
 
 
+def _is_weights(value):
+    return _is_list_of(value, int | float, MAX_TEXTS) and all(
+        type(weight) is not bool and 0 < weight <= 1e6 for weight in value
+    )
+
+
 def _expected(item):
     meta = item.metadata
     if dataclasses.is_dataclass(item.type):
@@ -360,6 +413,10 @@ def _expected(item):
     if meta["table"]:
         keys = ", ".join(entry.name for entry in fields(meta["table"]))
         return f"a list of 1..{MAX_STAGES} tables {{{keys}}}"
+    if meta["texts"]:
+        return f"a list of different texts of at most {MAX_NAME_BYTES} bytes"
+    if item.name == "class_weights":
+        return '"none", "balanced" or a list of one number > 0 a class'
     if item.name == "axes":
         return '"auto" or a list of [x, y, z] channel numbers, each used once'
     if meta["choices"]:

@@ -184,6 +184,7 @@ def make_meta(windows, split):
         "train_groups": split.train_groups,
         "validation_groups": split.validation_groups,
         "test_groups": split.test_groups,
+        "notes": windows.notes,
     }
 
 

@@ -1,7 +1,7 @@
 """What the verbs of the command line do, as functions: each takes plain arguments and returns a dict for JSON."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,55 @@ from .model_file import read_model
 METRICS = "metrics.json"
 
 
-def train_run(settings, windows, out, seed=None, progress=True, say=lambda text: None):
+@dataclass
+class OpenRun:
+    """A trained run with its data.
+
+    Fields:
+        folder: Path.    settings: config.Config.    meta: dict of meta.json.
+        model: Attn8Net in evaluation mode.    net: the calibrated QuantNet, or None before quantization.
+        windows: data.Windows.    split: data.Split, as training dealt it.
+    """
+
+    folder: Path
+    settings: object
+    meta: dict
+    model: object
+    net: object
+    windows: object
+    split: Split
+
+
+def open_run(run_dir, data=None, trust_code=False, quantized=True):
+    """Loads a run folder and its data.
+
+    Args:
+        run_dir: run folder.    data: .npz or folder in place of the configured data.
+        trust_code: allow ``data.function`` of the configuration to run.
+        quantized: load the quantized model too.
+
+    Returns:
+        OpenRun.
+
+    Raises:
+        RunError: if the folder is incomplete.    DataError: if the data do not go with it.
+    """
+    from .quantize import load_quantized
+    from .train import load_run
+
+    folder = Path(run_dir)
+    settings, model, meta = load_run(folder)
+    windows = _run_windows(settings, meta, data, trust_code)
+    net = load_quantized(model, folder) if quantized else None
+    return OpenRun(folder, settings, meta, model, net, windows, run_split(windows, meta))
+
+
+def train_run(settings, windows, out, seed=None, progress=True, say=lambda text: None, replace_unfinished=False):
     """Trains, calibrates and evaluates; leaves a run folder with metrics.json. ``say`` gets a line at the start.
 
     Args:
         settings: config.Config.    windows: data.Windows.    out: run folder.
+        replace_unfinished: start anew where the folder holds a training that could be resumed.
 
     Returns:
         the metrics, as in RUN/metrics.json; "interrupted" is true after Ctrl-C.
@@ -27,24 +71,40 @@ def train_run(settings, windows, out, seed=None, progress=True, say=lambda text:
     from .train import train
 
     say(f"train: {len(windows)} windows of {windows.name}, epochs: {settings.training.epochs}, into {out}")
-    result = train(settings, windows, out, seed=seed, progress=progress)
-    metrics = quantize_run(out, "calibrate", windows=windows, progress=progress)
+    result = train(
+        settings, windows, out, seed=seed, progress=progress, say=say, replace_unfinished=replace_unfinished
+    )
+    return _finish(result, windows, progress)
+
+
+def resume_run(run_dir, progress=True, say=lambda text: None, trust_code=False):
+    """Goes on with a training that was stopped, to the weights of one that was not. Returns as train_run does."""
+    from .train import load_run_config, resume
+
+    settings = load_run_config(run_dir)
+    windows = load_windows(settings.data, trust_code=trust_code)
+    return _finish(resume(run_dir, windows, progress=progress, say=say), windows, progress)
+
+
+def _finish(result, windows, progress):
+    metrics = quantize_run(result.out_dir, "calibrate", windows=windows, progress=progress)
     return metrics | {"interrupted": result.interrupted}
 
 
-def quantize_run(run_dir, mode, windows=None, data=None, progress=True):
+def quantize_run(run_dir, mode, windows=None, data=None, progress=True, trust_code=False):
     """Calibrates the float model of a run, or trains the quantized one; updates RUN/metrics.json.
 
     Args:
         run_dir: run folder.    mode: "calibrate" or "train".    windows: loaded already, or None.
-        data: an .npz in place of the configured data.
+        data: an .npz or folder in place of the configured data.
+        trust_code: allow ``data.function`` of the configuration to run.
     """
     from . import quantize
     from .train import load_run
 
     run_dir = Path(run_dir)
     settings, model, meta = load_run(run_dir)
-    windows = _run_windows(settings, meta, data) if windows is None else windows
+    windows = _run_windows(settings, meta, data, trust_code) if windows is None else windows
     split = run_split(windows, meta)
     missing = set(meta["train_groups"]) - {windows.group_names[i] for i in np.unique(windows.group)}
     if missing:
@@ -62,10 +122,30 @@ def quantize_run(run_dir, mode, windows=None, data=None, progress=True):
     return metrics
 
 
-def _run_windows(settings, meta, data=None):
-    windows = load_windows(settings.data, data, np.asarray(meta["counts_per_unit"], dtype=np.float32))
+def _run_windows(settings, meta, data=None, trust_code=False):
+    data_config = _cut_for(settings.data, meta["window"], meta)
+    scale = np.asarray(meta["counts_per_unit"], dtype=np.float32)
+    windows = load_windows(data_config, data, scale, trust_code)
     _check_fit(windows, [meta["window"], len(meta["channels"])], meta["labels"])
     return windows
+
+
+def _cut_for(data_config, window, model):
+    """Settings that cut recordings as a model wants them: its window, rate, channels and classes in its order."""
+    return replace(
+        data_config,
+        window=window,
+        hop=model["hop"],
+        labels=model["labels"],
+        channels=model["channels"],
+        sample_rate_hz=float(model["sample_rate_hz"]),
+    )
+
+
+def _cut_for_file(g):
+    """The same for the graph of a packed model."""
+    keys = ("hop", "labels", "channels", "sample_rate_hz")
+    return _cut_for(config.shipped_config().data, g.n_steps, {key: getattr(g, key) for key in keys})
 
 
 def run_split(windows, meta):
@@ -151,15 +231,10 @@ def pack_run(run_dir, path):
     return {"file": str(path), **profile.info(data)}
 
 
-def evaluate_run(run_dir, data=None):
+def evaluate_run(run_dir, data=None, trust_code=False):
     """Evaluates float and INT8 of a run on its test groups, or on the test part of other data."""
-    from .quantize import load_quantized
-    from .train import load_run
-
-    settings, model, meta = load_run(run_dir)
-    windows = _run_windows(settings, meta, data)
-    split = run_split(windows, meta)
-    return evaluate_split(settings, model, load_quantized(model, Path(run_dir)), meta, windows, split)
+    run = open_run(run_dir, data, trust_code)
+    return evaluate_split(run.settings, run.model, run.net, run.meta, run.windows, run.split)
 
 
 def evaluate_file(path, data=None, backend="auto"):
@@ -167,20 +242,20 @@ def evaluate_file(path, data=None, backend="auto"):
 
     Args:
         path: model file.    backend: see backends.open_backend.
-        data: .npz (its ``test`` windows where it marks some, else all); None = the people that the shipped model
+        data: .npz or folder (its ``test`` windows where it marks some, else all); None = the people that the shipped model
             never saw, for that model alone: a file does not say what it was trained on.
     """
     packed = read_model(path)
     g = reference.parse(packed).graph
-    settings = config.shipped_config()
-    windows = load_windows(settings.data, data, g.counts_per_unit)
+    data_config = config.shipped_config().data if data is None else _cut_for_file(g)
+    windows = load_windows(data_config, data, g.counts_per_unit)
     if data is None and packed != config.shipped_model_path().read_bytes():
         raise DataError(f"{path}: does not say what it was trained on; evaluate the run folder, or give --data DATA")
     _check_fit(windows, [g.n_steps, g.n_channels], g.labels)
     indices = np.arange(len(windows))
     held_out = data is None or windows.test is not None
     if held_out:
-        indices = split_windows(windows, settings.data).test
+        indices = split_windows(windows, data_config).test
     engine = backends.open_backend(backend, packed)
     predicted = engine.run(_as_input(windows.x[indices], g, windows.name)).argmax(1)
     y, n_classes = windows.y[indices], len(windows.labels)
@@ -232,12 +307,12 @@ def _as_input(x, g, name):
 
 
 def run_file(path, data_path, backend):
-    """Runs the windows of a data file (only its ``x`` is needed). Returns outputs and their hash."""
+    """Runs the windows of an .npz (only its ``x`` is needed) or a folder. Returns outputs and their hash."""
     from .data import load_x
 
     packed = read_model(path)
     g = reference.parse(packed).graph
-    x = load_x(data_path, g.counts_per_unit)
+    x = load_x(data_path, g.counts_per_unit, _cut_for_file(g))
     if list(x.shape[1:]) != [g.n_steps, g.n_channels]:
         raise DataError(
             f"{data_path}: x: got windows of {list(x.shape[1:])}, expected [{g.n_steps}, {g.n_channels}] (T, C); "

@@ -1,5 +1,6 @@
 """Windows of a recording set: the bundled one, or the user's own .npz."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,9 @@ class Windows:
         name: of the data set.
         group_names: text of each group.
         notes: one line on each thing the user should know about the data.
+        recording: int64 (N,), index into ``recording_names``, or None where the windows came cut.
+        start: int64 (N,), first sample of each window in its recording, or None.
+        recording_names: text of each recording.
     """
 
     x: np.ndarray
@@ -50,22 +54,35 @@ class Windows:
     name: str
     group_names: list[str]
     notes: list[str] = field(default_factory=list)
+    recording: np.ndarray | None = None
+    start: np.ndarray | None = None
+    recording_names: list[str] = field(default_factory=list)
 
     def __len__(self):
         return len(self.y)
 
+    def fingerprint(self):
+        """SHA-256, as hex, of everything that training sees."""
+        found = hashlib.sha256()
+        test = np.empty(0, bool) if self.test is None else self.test
+        for array in (self.x, self.y, self.group, test, self.counts_per_unit):
+            found.update(repr(array.shape).encode() + np.ascontiguousarray(array).data)
+        found.update(repr((self.labels, self.channels, self.units, self.group_names, self.sample_rate_hz)).encode())
+        return found.hexdigest()
 
-def load_windows(data_config, file=None, counts_per_unit=None):
+
+def load_windows(data_config, file=None, counts_per_unit=None, trust_code=False):
     """Load the windows that a configuration names.
 
     Args:
         data_config: attn8.config.DataConfig.
-        file: path of an .npz that takes the place of the configured set.
+        file: path of an .npz or a folder that takes the place of the configured set.
         counts_per_unit: float (C,), the scale of an existing model; float data are brought to it.
+        trust_code: allow ``data.function`` to be imported and called.
     Returns:
         Windows.
     Raises:
-        DataError: naming key, got and expected.
+        DataError: naming key, got and expected.    ConfigError: for ``data.function`` without trust_code.
     """
     path = file or data_config.file
     if path:
