@@ -148,7 +148,7 @@ class TrainingConfig(Settings):
     clip: float = option(1.0, "largest norm of the gradient", low=1e-6, high=1e6)
     class_weights: str | list = option("none", "weight of each class in the loss; balanced = rare classes weigh more")
     patience: int = option(
-        0, "stop after so many epochs without a better validation macro-F1 and keep the best; 0 = never", low=0, high=10000
+        0, "epochs without a better validation macro-F1 before it stops and keeps the best; 0 = never", low=0, high=10000
     )
     init: str = option("", "run folder whose weights are the start, relative to this file", max_bytes=4096)
     freeze: str = option("none", "part of the network that keeps the weights of `init`", choices=("none", "front_end"))

@@ -242,8 +242,8 @@ def evaluate_file(path, data=None, backend="auto"):
 
     Args:
         path: model file.    backend: see backends.open_backend.
-        data: .npz or folder (its ``test`` windows where it marks some, else all); None = the people that the shipped model
-            never saw, for that model alone: a file does not say what it was trained on.
+        data: .npz or folder (its ``test`` windows where it marks some, else all); None = the people that the
+            shipped model never saw, for that model alone: a file does not say what it was trained on.
     """
     packed = read_model(path)
     g = reference.parse(packed).graph

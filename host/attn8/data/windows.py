@@ -157,7 +157,23 @@ def window_starts(lengths, window, hop):
 
 
 def _load_file(path, hop, model_counts_per_unit):
-    source, arrays, notes = str(path), read_npz(path, KEYS), []
+    return windows_of_arrays(str(path), read_npz(path, KEYS), hop, model_counts_per_unit)
+
+
+def windows_of_arrays(source, arrays, hop=1, model_counts_per_unit=None):
+    """Check arrays and make Windows of them.
+
+    Args:
+        source: what messages call them.
+        arrays: dict of numpy arrays with the keys of an .npz: x and y, and any of the other KEYS.
+        hop: samples from one window to the next.
+        model_counts_per_unit: float (C,), the scale of an existing model; float data are brought to it.
+    Returns:
+        Windows.
+    Raises:
+        DataError: naming key, got and expected.
+    """
+    notes = []
     x, counts_per_unit = _counts(source, arrays, model_counts_per_unit, notes)
     n_windows, n_samples, n_channels = x.shape
     y, labels = _classes(source, arrays, n_windows)
