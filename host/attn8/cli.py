@@ -157,7 +157,8 @@ def _settings(config, overrides, data=None, init=None, freeze=None):
     if data:
         from pathlib import Path
 
-        settings = apply_overrides(settings, [f"data.file={json.dumps(str(Path(data).absolute()))}"])
+        file = json.dumps(str(Path(data).absolute()))
+        settings = apply_overrides(settings, ['data.function=""', f"data.file={file}"])
         if not config:
             settings = apply_overrides(settings, [f"model.name={json.dumps(_name_of(data))}"])
     return apply_overrides(settings, list(overrides))

@@ -56,7 +56,7 @@ class DataConfig(Settings):
     file: str = option(
         "", "your own data, relative to this file: an .npz of windows or a folder of CSV or WAV", max_bytes=4096
     )
-    function: str = option("", '"module:function" that returns the data; runs only with --trust-code', max_bytes=256)
+    function: str = option("", '"module:function" that returns the data; runs only with --trust-code', max_bytes=4096)
     pattern: str = option(
         "auto", 'names of a folder\'s files, as in "{label}/{group}_*"; auto = label by folder', max_bytes=256
     )
@@ -148,7 +148,7 @@ class TrainingConfig(Settings):
     clip: float = option(1.0, "largest norm of the gradient", low=1e-6, high=1e6)
     class_weights: str | list = option("none", "weight of each class in the loss; balanced = rare classes weigh more")
     patience: int = option(
-        0, "epochs without a better validation macro-F1 before it stops and keeps the best; 0 = never", low=0, high=10000
+        0, "epochs without a better validation macro-F1 until it stops and keeps the best; 0 = never", low=0, high=10000
     )
     init: str = option("", "run folder whose weights are the start, relative to this file", max_bytes=4096)
     freeze: str = option("none", "part of the network that keeps the weights of `init`", choices=("none", "front_end"))
@@ -193,9 +193,10 @@ def load_config(path):
     """Read a configuration file.
 
     Args:
-        path: a TOML file of at most 1 MB. ``data.file`` and ``training.init`` inside it are relative to its folder.
+        path: a TOML file of at most 1 MB. paths inside it (``data.file``, ``training.init``, a .py in
+            ``data.function``) are relative to its folder.
     Returns:
-        Config, with both made absolute.
+        Config, with these paths made absolute.
     Raises:
         ConfigError: whatever is wrong with the file.
     """
@@ -211,6 +212,8 @@ def load_config(path):
     folder = path.absolute().parent
     if config.data.file:
         config = replace(config, data=replace(config.data, file=str(folder / config.data.file)))
+    if config.data.function.partition(":")[0].endswith(".py"):
+        config = replace(config, data=replace(config.data, function=str(folder / config.data.function)))
     if config.training.init:
         config = replace(config, training=replace(config.training, init=str(folder / config.training.init)))
     return config
@@ -240,12 +243,27 @@ def apply_overrides(config, overrides):
     Returns:
         a new Config, checked as a whole after the last override.
     """
-    table = dataclasses.asdict(config)
+    values = []
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set: got {_short(text)!r}, expected table.key=value, as in training.epochs=30")
-        _set_key(table, key.strip(), _parse_value(value.strip()))
+        values.append((key.strip(), _parse_value(value.strip())))
+    return override(config, values)
+
+
+def override(config, values):
+    """Change settings.
+
+    Args:
+        config: Config.
+        values: dict, or list of pairs, of "table.key" to a value.
+    Returns:
+        a new Config, checked as a whole after the last change.
+    """
+    table = dataclasses.asdict(config)
+    for key, value in values.items() if isinstance(values, dict) else values:
+        _set_key(table, key, value)
     return config_from_dict(table)
 
 
@@ -479,4 +497,4 @@ def _step(node, part, key, absent_ok=False):
         return None
     nearest = difflib.get_close_matches(part[:64], node, n=1) if isinstance(node, dict) else []
     hint = f"did you mean {nearest[0]}?" if nearest else "see the shipped config.toml for the keys"
-    raise ConfigError(f"--set {_short(key)}: got the unknown part {_short(part)!r}, expected a table; {hint}")
+    raise ConfigError(f"{_short(key)}: got the unknown part {_short(part)!r}, expected a table; {hint}")

@@ -34,11 +34,11 @@ class OpenRun:
     split: Split
 
 
-def open_run(run_dir, data=None, trust_code=False, quantized=True):
+def open_run(run_dir, data=None, trust_code=False, quantized=True, windows=None):
     """Loads a run folder and its data.
 
     Args:
-        run_dir: run folder.    data: .npz or folder in place of the configured data.
+        run_dir: run folder.    data: .npz or folder in place of the configured data.    windows: loaded already.
         trust_code: allow ``data.function`` of the configuration to run.
         quantized: load the quantized model too.
 
@@ -53,17 +53,27 @@ def open_run(run_dir, data=None, trust_code=False, quantized=True):
 
     folder = Path(run_dir)
     settings, model, meta = load_run(folder)
-    windows = _run_windows(settings, meta, data, trust_code)
+    windows = _run_windows(settings, meta, data, trust_code) if windows is None else windows
     net = load_quantized(model, folder) if quantized else None
     return OpenRun(folder, settings, meta, model, net, windows, run_split(windows, meta))
 
 
-def train_run(settings, windows, out, seed=None, progress=True, say=lambda text: None, replace_unfinished=False):
+def train_run(
+    settings,
+    windows,
+    out,
+    seed=None,
+    progress=True,
+    say=lambda text: None,
+    replace_unfinished=False,
+    model=None,
+):
     """Trains, calibrates and evaluates; leaves a run folder with metrics.json. ``say`` gets a line at the start.
 
     Args:
         settings: config.Config.    windows: data.Windows.    out: run folder.
         replace_unfinished: start anew where the folder holds a training that could be resumed.
+        model: a network to train in place of a new one.
 
     Returns:
         the metrics, as in RUN/metrics.json; "interrupted" is true after Ctrl-C.
@@ -72,7 +82,14 @@ def train_run(settings, windows, out, seed=None, progress=True, say=lambda text:
 
     say(f"train: {len(windows)} windows of {windows.name}, epochs: {settings.training.epochs}, into {out}")
     result = train(
-        settings, windows, out, seed=seed, progress=progress, say=say, replace_unfinished=replace_unfinished
+        settings,
+        windows,
+        out,
+        seed=seed,
+        progress=progress,
+        say=say,
+        replace_unfinished=replace_unfinished,
+        model=model,
     )
     return _finish(result, windows, progress)
 
@@ -125,9 +142,19 @@ def quantize_run(run_dir, mode, windows=None, data=None, progress=True, trust_co
 def _run_windows(settings, meta, data=None, trust_code=False):
     data_config = _cut_for(settings.data, meta["window"], meta)
     scale = np.asarray(meta["counts_per_unit"], dtype=np.float32)
+    _check_has_data(settings, meta, data)
     windows = load_windows(data_config, data, scale, trust_code)
     _check_fit(windows, [meta["window"], len(meta["channels"])], meta["labels"])
     return windows
+
+
+def _check_has_data(settings, meta, data):
+    named = data or settings.data.file or settings.data.function
+    if not named and meta["dataset"] != settings.data.name:
+        raise RunError(
+            f"data: got a run that was trained on {meta['dataset']} in memory, expected its windows; "
+            "save them with Windows.save(FILE) and give --data FILE"
+        )
 
 
 def _cut_for(data_config, window, model):
@@ -328,6 +355,17 @@ def run_file(path, data_path, backend):
         "predicted": [g.labels[i] for i in best],
         "sha256": backends.sha256(outputs),
     }
+
+
+def read_metrics(run_dir):
+    """Returns RUN/metrics.json as a dict. Raises RunError where there is none."""
+    try:
+        found = json.loads((Path(run_dir) / METRICS).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"run {run_dir}: {METRICS}: got {error}, expected a finished run; train it again") from None
+    if not isinstance(found, dict):
+        raise RunError(f"run {run_dir}: {METRICS}: got no object, expected a finished run; train it again")
+    return found
 
 
 def _write_json(path, value):

@@ -61,6 +61,15 @@ class Windows:
     def __len__(self):
         return len(self.y)
 
+    def save(self, path):
+        """Write an .npz that ``load_windows`` reads back."""
+        names = np.array(self.group_names)
+        arrays = {"x": self.x, "y": self.y, "group": names[self.group], "labels": self.labels}
+        arrays |= {"channels": self.channels, "units": self.units, "counts_per_unit": self.counts_per_unit}
+        arrays |= {"test": self.test} if self.test is not None else {}
+        arrays |= {"sample_rate_hz": self.sample_rate_hz} if self.sample_rate_hz else {}
+        np.savez(path, **arrays)
+
     def fingerprint(self):
         """SHA-256, as hex, of everything that training sees."""
         found = hashlib.sha256()
@@ -84,6 +93,10 @@ def load_windows(data_config, file=None, counts_per_unit=None, trust_code=False)
     Raises:
         DataError: naming key, got and expected.    ConfigError: for ``data.function`` without trust_code.
     """
+    if data_config.function and not file:
+        from .arrays import call_function
+
+        return call_function(data_config.function, trust_code, data_config.hop, counts_per_unit)
     path = file or data_config.file
     if path:
         return _load_file(path, data_config.hop, counts_per_unit)
