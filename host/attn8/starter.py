@@ -42,7 +42,7 @@ def new_project(folder):
         StarterError: if the folder cannot be used. Whatever stops the work, nothing is left behind.
     """
     target = _check(folder)
-    content = project_files(_project_name(target))
+    content = project_files(target.name.strip() or "starter")
     try:
         _write_project(target, content)
     except (OSError, ValueError) as error:
@@ -52,11 +52,12 @@ def new_project(folder):
 
 def project_files(name):
     """Returns {path relative to the project: bytes} of a starter project called ``name``."""
+    model_name = json.dumps(_model_name(name), ensure_ascii=False)
     fills = {
-        "config.toml": ("{name}", json.dumps(_model_name(name), ensure_ascii=False)),
+        "config.toml": ("{name}", model_name),
         "README.md": ("{title}", name),
+        "data_README.md": ("{seconds}", str(SECONDS)),
     }
-    fills["data_README.md"] = ("{seconds}", str(SECONDS))
     content = {}
     for path in sorted(FILES.iterdir()):
         if path.is_file():
@@ -78,10 +79,11 @@ def _error(folder, got, expected, advice="choose another NAME"):
 
 def _check(folder):
     """Returns the absolute path of a folder that may become a project."""
-    text = str(folder)
-    if not text.strip() or "\0" in text:
+    if not str(folder).strip():
         raise _error(folder, "no name", "the name of a new folder")
     target = Path(os.path.abspath(folder))  # not resolve(): a link to an empty folder stays one
+    if not str(target).isprintable():  # config.toml could not name its data
+        raise _error(folder, "characters that cannot be printed", "a path of printable text")
     try:
         if target.is_dir():
             inside = next(target.iterdir(), None)
@@ -94,12 +96,6 @@ def _check(folder):
     except OSError as error:
         raise _error(folder, error.strerror, "a folder that can be read") from None
     return target
-
-
-def _project_name(target):
-    """The folder's name as printable text, for the title of its README."""
-    text = target.name.encode("utf-8", "ignore").decode()
-    return "".join(c for c in text if c.isprintable()).strip() or "starter"
 
 
 def _model_name(name):
