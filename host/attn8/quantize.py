@@ -218,10 +218,10 @@ class QuantNet(nn.Module):
     ``temperature``.
     """
 
-    def __init__(self, ops, offset, std, largest, n_steps):
+    def __init__(self, ops, n_stem_ops, offset, std, largest, n_steps):
         super().__init__()
         self.ops = nn.ModuleList(ops)
-        self.n_steps, self.n_channels = n_steps, len(offset)
+        self.n_stem_ops, self.n_steps, self.n_channels = n_stem_ops, n_steps, len(offset)
         self.register_buffer("input_mean", offset.float())
         self.register_buffer("input_std", std.float())
         self.register_buffer("input_offset", offset.double())
@@ -232,6 +232,11 @@ class QuantNet(nn.Module):
     @property
     def n_outputs(self):
         return len(self.ops[-1].bias)
+
+    @property
+    def stem(self):
+        """The ops that turn samples into tokens."""
+        return self.ops[: self.n_stem_ops]
 
     def forward(self, x):
         """x float (N, T, C) in counts -> logits float (N, n_outputs), whole multiples of the output's step."""
@@ -358,11 +363,12 @@ def fold(model, input_range=None):
     for stage in model.stem:
         x = folder.stage(x, stage, input_gain)
         input_gain = 1.0
+    n_stem_ops = len(folder.ops)
     for block in model.blocks:
         x = folder.block(x, block)
     source, gain, shift = folder.norm(x, model.norm)
     folder.linear((folder.append(FoldedPool(source, model.n_tokens)), gain, shift), model.head)
-    net = QuantNet(folder.ops, offset, model.input_std, largest, model.window)
+    net = QuantNet(folder.ops, n_stem_ops, offset, model.input_std, largest, model.window)
     net.scales[0] = input_scale
     return net
 
@@ -468,17 +474,20 @@ def train_quantized(net, config, windows, split, progress=True):
     Returns:
         list of one dict an epoch, as metrics.jsonl holds them.
     """
-    from .train import ProgressBar, run_epochs
+    from .progress import ProgressBar
+    from .train import new_state, run_epochs
 
-    quantization = config.quantization
-    training = replace(config.training, epochs=quantization.qat_epochs, learning_rate=quantization.qat_learning_rate)
-    history = []
-    with ProgressBar(training.epochs, progress) as advance:
-        for metrics in run_epochs(net, replace(config, training=training), windows, split):
-            history.append(metrics)
+    if not config.quantization.qat_epochs:
+        return []
+    epochs, learning_rate = config.quantization.qat_epochs, config.quantization.qat_learning_rate
+    training = replace(config.training, epochs=epochs, learning_rate=learning_rate, patience=0)
+    config = replace(config, training=training)
+    state = new_state(net, config, windows, split)
+    with ProgressBar(epochs, progress) as advance:
+        for metrics in run_epochs(state, config, windows, split):
             advance(metrics)
     net.eval()
-    return history
+    return state.history
 
 
 # ---- graph and run folder ------------------------------------------------------------------------------------------
@@ -518,7 +527,7 @@ def to_graph(net, config, meta):
 
 def save_quantized(net, run_dir):
     """Writes RUN/quantized.safetensors whole or not at all."""
-    from .train import write_atomic
+    from .run_folder import write_atomic
 
     write_atomic(run_dir / QUANTIZED, safetensors_torch.save(net.state_dict()))
 
