@@ -13,8 +13,8 @@ _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(0x7F, 0xA0))
 def render(template, **values):
     """Fills attn8/templates/<template>.
 
-    Every template has svg, version and the filters number and percent at hand; whatever is not svg's Markup is
-    escaped. Control characters, which no HTML may hold, become U+FFFD.
+    Every template has svg, version and the filters number, percent and fraction at hand; whatever is not svg's
+    Markup is escaped. Control characters, which no HTML may hold, become U+FFFD.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("attn8", "templates"),
@@ -24,7 +24,7 @@ def render(template, **values):
         lstrip_blocks=True,
     )
     environment.globals |= {"svg": svg, "version": __version__}
-    environment.filters |= {"number": svg.number, "percent": svg.percent}
+    environment.filters |= {"number": svg.number, "percent": svg.percent, "fraction": svg.fraction}
     return environment.get_template(template).render(values).translate(_CONTROL)
 
 

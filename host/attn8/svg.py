@@ -45,6 +45,11 @@ def percent(value, digits=1):
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
 
 
+def fraction(value):
+    """A score of 0..1 with three decimals; "–" for None and nan."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
 def text_units(text, size=12):
     """About how wide a text is, in units: fonts differ, so this is on the wide side."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
@@ -62,17 +67,21 @@ def fit(text, units, size=12):
 
 
 def ticks(low, high, n=4):
-    """At most n + 2 round numbers that lie in low..high."""
+    """Round numbers that lie in low..high: about n, and at least two where high > low."""
     if not high > low:
         return [low]
-    raw = (high - low) / n
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
     found = []
-    while (first + len(found)) * step <= high + step * 1e-9:
-        found.append((first + len(found)) * step)
+    while len(found) < 2:
+        step = _round_step((high - low) / n)
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        found = [i * step for i in range(first, last + 1)]
+        n += 1
     return found
+
+
+def _round_step(least):
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= least * 0.999)
 
 
 def _n(value):
@@ -289,7 +298,7 @@ def bars(title, rows, series=("",), maximum=None):
     """
     finite = [v for _, values, _ in rows for v in values if v is not None and math.isfinite(v)]
     maximum = maximum or max(finite, default=0) or 1
-    parts, top = _bar_legend(series) if len(series) > 1 else ([], 2)
+    parts, top = _key([(f"bar b{i}", name) for i, name in enumerate(series)] if len(series) > 1 else [])
     for name, values, text in rows:
         room = WIDTH - 16 - text_units(text)
         parts += [_text(4, top + 12, name, "name", room), _text(WIDTH - 4, top + 12, text, "value", anchor="end")]
@@ -302,12 +311,16 @@ def bars(title, rows, series=("",), maximum=None):
     return _svg(title, top, parts)
 
 
-def _bar_legend(series):
-    parts, x = [], 4
-    for i, name in enumerate(series):
-        parts += [_rect(x, 4, 16, 8, f"bar b{i}"), _text(x + 21, 12, name, "tick")]
-        x += 36 + text_units(name)
-    return parts, 24
+def _key(entries):
+    """Boxes with names, wrapped. Returns (parts, lower edge)."""
+    parts, x, y = [], 4, 4
+    for kind, name in entries:
+        units = 36 + text_units(name, 11)
+        if x + units > WIDTH and x > 4:
+            x, y = 4, y + TEXT_HEIGHT
+        parts += [_rect(x, y, 16, 9, kind), _text(x + 21, y + 9, name, "tick", WIDTH - 30)]
+        x += units
+    return parts, y + 20 if entries else 2
 
 
 # ---- matrices ------------------------------------------------------------------------------------------------------
@@ -428,14 +441,16 @@ def _png(values):
 # ---- memory --------------------------------------------------------------------------------------------------------
 
 
-def memory_blocks(title, blocks, n_steps, lines, height=260):
+def memory_blocks(title, blocks, n_steps, lines, kinds=(), height=260):
     """Blocks of memory over time: steps from left to right, bytes from bottom to top.
 
     Args:
-        blocks: list of dicts: name, kind (0..N_SERIES - 1), first, last (steps), offset, bytes.
-        n_steps: steps in all.    lines: list of (bytes, text) drawn across.
+        blocks: list of dicts: name, short (text inside), kind (0..N_SERIES - 1), first and last step, offset, bytes.
+        n_steps: steps in all.    lines: list of (bytes, text) drawn across.    kinds: names of the kinds.
     """
-    left, right, top = LEFT, RIGHT, 24
+    left, right = LEFT, RIGHT
+    used = sorted({block["kind"] for block in blocks})
+    parts, top = _key([(f"block k{k}", kinds[k]) for k in used if k < len(kinds)])
     most = max([y for y, _ in lines] + [b["offset"] + b["bytes"] for b in blocks], default=1) or 1
 
     def place(step):
@@ -444,7 +459,8 @@ def memory_blocks(title, blocks, n_steps, lines, height=260):
     def y_place(n):
         return top + height * (1 - n / most)
 
-    parts = [_text(4, 12, "bytes", "label")]
+    parts.append(_text(4, top + 10, "bytes", "label"))
+    top += 26
     for y in ticks(0, most, 5):
         parts += [
             _line(left, y_place(y), right, y_place(y), "grid"),
@@ -473,7 +489,6 @@ def _block(block, place, y_place):
         f"steps {block['first']} to {block['last']}"
     )
     parts = [_rect(x, y, width, height, f"block k{block['kind'] % N_SERIES}", hint=hint)]
-    short = block.get("short", block["name"])
-    if height >= 13 and text_units(short, 11) <= width:
-        parts.append(_text(x + width / 2, y + height / 2 + 4, short, "small", anchor="middle"))
+    if height >= 12 and text_units(block["short"], 11) <= width + 3:
+        parts.append(_text(x + width / 2, y + height / 2 + 4, block["short"], "small", anchor="middle"))
     return parts
