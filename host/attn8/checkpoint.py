@@ -1,7 +1,7 @@
 """The checkpoint of a training: everything that the next epoch depends on, in RUN/checkpoint.safetensors.
 
-A run folder is untrusted input: tensors and JSON, never a pickle. The metadata of the file hold one JSON text
-("state") and the SHA-256 of it and of all tensors ("sha256").
+A run folder is untrusted input: tensors and JSON, never a pickle. The metadata of the file hold one text, "state": the
+SHA-256 of the rest of it and of all tensors, a space, and the rest, JSON.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ def to_bytes(state, config, fingerprint):
     facts = {"version": VERSION, "fingerprint": fingerprint, "settings": _settings(config), "history": state.history}
     text = json.dumps(facts)
     tensors = {name: values.contiguous() for name, values in tensors.items()}
-    return safetensors_torch.save(tensors, {"state": text, "sha256": _digest(text, tensors)})
+    return safetensors_torch.save(tensors, {"state": f"{_digest(text, tensors)} {text}"})
 
 
 def _settings(config):
@@ -104,9 +104,10 @@ def read(run_dir):
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (it is no dict)
-        if _digest(metadata["state"], tensors) != metadata["sha256"]:
+        digest, _, text = metadata["state"].partition(" ")
+        if _digest(text, tensors) != digest:
             raise ValueError("other contents than its checksum says")
-        facts = json.loads(metadata["state"])
+        facts = json.loads(text)
         _check_facts(facts)
     except FAULTS as error:
         raise _damaged(run_dir, error) from None

@@ -109,11 +109,10 @@ def write_atomic(path, content):
         beside.unlink(missing_ok=True)
 
 
-def drop_integers(out_dir):
-    """Remove what was made from weights that training is about to replace, and what a kill left half written."""
+def drop_results(out_dir):
+    """Remove what was made from weights that training is about to replace."""
     for name in FROM_WEIGHTS:
         (Path(out_dir) / name).unlink(missing_ok=True)
-    remove_torn_writes(out_dir)
 
 
 def remove_torn_writes(out_dir):

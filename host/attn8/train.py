@@ -22,10 +22,11 @@ from .run_folder import (
     CHECKPOINT,
     WEIGHTS,
     append_history,
-    drop_integers,
+    drop_results,
     load_meta,
     load_run,
     load_run_config,
+    remove_torn_writes,
     save_history,
     save_weights,
     start_run,
@@ -106,7 +107,7 @@ def train(
     if not replace_unfinished:
         refuse_unfinished(out_dir)
     split = split_windows(windows, config.data)
-    check_stop(config, split)
+    check_settings(config, windows, split)
     built = new_model(config, windows, split, say, fresh=model is not None)
     if model is not None:
         check_same_network(model, built)
@@ -142,9 +143,10 @@ def resume(run_dir, windows, progress=True, say=lambda text: None):
     checkpoint.restore(state, facts, tensors, run_dir)
     if not is_finished(state.history, config.training):
         say(f"resume: {len(state.history)} of {config.training.epochs} epochs are done")
-        drop_integers(run_dir)
+        drop_results(run_dir)
     else:
         say(f"resume: training is finished after {len(state.history)} epochs, nothing is left to train")
+    remove_torn_writes(run_dir)
     save_all(state, run_dir)
     return finish(state, config, windows, split, run_dir, progress, say)
 
@@ -258,7 +260,7 @@ def class_weights(setting, y, labels):
 
     Args:
         setting: "none", "balanced" (N / (K n_k), so that every class weighs the same in all) or one number a class.
-        y: int64 (N,), classes of the training windows.    labels: texts.
+        y: int64 (N,), numpy or torch, classes of the training windows.    labels: texts.
     Raises:
         ConfigError: if the numbers are not one a class.
     """
@@ -275,8 +277,9 @@ def class_weights(setting, y, labels):
     return torch.tensor(setting, dtype=torch.float32)
 
 
-def check_stop(config, split):
-    """Raise ConfigError where an early stop has nothing to look at."""
+def check_settings(config, windows, split):
+    """Raise ConfigError where class weights do not fit the data, or an early stop has nothing to look at."""
+    class_weights(config.training.class_weights, windows.y[split.train], windows.labels)
     if config.training.patience and not len(split.validation):
         raise ConfigError(
             f"training.patience: got {config.training.patience} without validation groups, expected some to stop by; "

@@ -2,52 +2,19 @@
 
 import itertools
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from attn8.config import AugmentationConfig, Config, apply_overrides
-from attn8.data import Windows
-from attn8.errors import RunError
+from attn8.errors import ConfigError, RunError
 from attn8.evaluate import accuracy, confusion_matrix, evaluate_float, macro_f1, per_group, predict_float
+from trainings import small_config, tones
 
 torch = pytest.importorskip("torch")
 
 from attn8 import train as module  # noqa: E402
-from attn8.train import load_run, make_optimizer, train, write_atomic  # noqa: E402
-
-SMALL = [
-    "training.epochs=3",
-    "training.batch_size=16",
-    "model.layers=1",
-    "model.d_model=8",
-    "model.heads=2",
-    "model.ff=8",
-    "model.stem=[{channels=8, kernel=4, stride=4}]",
-    "data.validation_groups=1",
-]
-
-
-def small_config(*overrides):
-    config = apply_overrides(Config(), [*SMALL, *overrides])
-    quiet = AugmentationConfig(rotation_rad=0.2, time_warp=0.1, crop=0.0, scale=0.1, noise=0.1, channel_dropout=0.0)
-    return replace(config, training=replace(config.training, augmentation=quiet))
-
-
-def tones(n=161, length=32):
-    """Three classes that differ in frequency, from seven people of different strength."""
-    rng = np.random.default_rng(0)
-    y, group = np.arange(n) % 3, np.arange(n) // 3 % 7
-    time = np.arange(length)[None, :, None]
-    phase = rng.uniform(0, 6.28, (n, 1, 3))
-    wave = np.sin(time * 0.4 * (1 + y[:, None, None]) + phase) * (600 + 50 * group[:, None, None])
-    x = np.rint(wave + rng.normal(0, 30, wave.shape) + [0, 500, -90]).astype(np.int16)
-    names = [f"person {i}" for i in range(7)]
-    return Windows(
-        x, y, group, None, ["slow", "mid", "fast"], ["ax", "ay", "az"], ["g"] * 3,
-        np.full(3, 1000, np.float32), 50.0, 16, "tones", names,
-    )  # fmt: skip
+from attn8.data import split_windows  # noqa: E402
+from attn8.train import load_run, make_optimizer, new_model, train, write_atomic  # noqa: E402
 
 
 def test_training_learns_and_leaves_a_run_that_loads(tmp_path):
@@ -55,7 +22,8 @@ def test_training_learns_and_leaves_a_run_that_loads(tmp_path):
     result = train(small_config("training.epochs=12", "training.learning_rate=0.02"), windows, tmp_path, progress=False)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == result.history and [line["epoch"] for line in lines] == list(range(1, 13))
-    assert {"loss", "train_accuracy", "train_macro_f1", "validation_accuracy", "validation_macro_f1"} <= set(lines[0])
+    parts = ("train_accuracy", "train_macro_f1", "validation_accuracy", "validation_macro_f1", "validation_loss")
+    assert {"loss", *parts} <= set(lines[0]) and lines[-1]["validation_loss"] < lines[0]["validation_loss"]
     assert lines[-1]["loss"] < lines[0]["loss"]
     scores = evaluate_float(result.model, windows, result.split.test)
     assert scores["accuracy"] > 0.8 and scores["macro_f1"] > 0.8
@@ -152,6 +120,135 @@ def test_only_matrices_decay():
     assert {names[id(p)] for p in others["params"]} >= {"blocks.0.attention.relative_bias", "head.bias", "norm.weight"}
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.02, 0.0)
     assert len(decayed["params"]) + len(others["params"]) == len(list(net.parameters()))
+
+
+def test_a_network_of_the_caller_is_trained_in_place_of_a_new_one(tmp_path):
+    config, windows = small_config(), tones()
+    split = split_windows(windows, config.data)
+    model = new_model(config, windows, split)
+    same = train(config, windows, tmp_path / "a", progress=False, model=model)
+    assert same.model is model
+    weights = (tmp_path / "a" / "model.safetensors").read_bytes()
+    train(config, windows, tmp_path / "b", progress=False)
+    assert (tmp_path / "b" / "model.safetensors").read_bytes() == weights
+    model = new_model(config, windows, split)
+    model.head.bias.data += 1
+    train(config, windows, tmp_path / "b", progress=False, model=model)
+    assert (tmp_path / "b" / "model.safetensors").read_bytes() != weights
+
+
+def test_a_network_that_the_run_could_not_rebuild_is_refused(tmp_path):
+    windows = tones()
+    for overrides in (["model.ff=16"], ["model.causal=true"], ["model.activation=gelu"], ["model.norm=layer"]):
+        other = small_config(*overrides)
+        model = new_model(other, windows, split_windows(windows, other.data))
+        with pytest.raises(ConfigError, match="new_model"):
+            train(small_config(), windows, tmp_path, progress=False, model=model)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- early stop
+
+
+def stops_early(*overrides):
+    """Settings under which the validation score of the tones is best well before the last epoch."""
+    settings = ["training.epochs=30", "training.patience=3", "training.learning_rate=0.03", *overrides]
+    return small_config(*settings)
+
+
+def test_patience_stops_and_keeps_the_best_epoch(tmp_path):
+    windows, said = tones(), []
+    result = train(stops_early(), windows, tmp_path, progress=False, say=said.append)
+    history, keys = result.history, [(line["validation_macro_f1"], -line["validation_loss"]) for line in result.history]
+    best = keys.index(max(keys))
+    assert len(history) < 30 and len(history) == best + 1 + 3
+    assert history[-1]["best_epoch"] == best + 1
+    assert len(said) == 1 and f"kept epoch {best + 1}" in said[0] and f"stopped after epoch {len(history)}" in said[0]
+    found = evaluate_float(load_run(tmp_path)[1], windows, result.split.validation)
+    assert found["macro_f1"] == keys[best][0] and found["accuracy"] == history[best]["validation_accuracy"]
+    assert np.array_equal(predict_float(load_run(tmp_path)[1], windows.x), predict_float(result.model, windows.x))
+
+
+def test_the_kept_weights_are_those_of_that_epoch(tmp_path):
+    windows, config = tones(), stops_early()
+    stopped = train(config, windows, tmp_path / "a", progress=False)
+    best, seen = stopped.history[-1]["best_epoch"], {}
+    real = module.keep_epoch
+
+    def spied(state, metrics, settings):
+        seen[metrics["loss"]] = {name: values.clone() for name, values in state.model.state_dict().items()}
+        return real(state, metrics, settings)
+
+    module.keep_epoch = spied
+    try:
+        train(config, windows, tmp_path / "b", progress=False)
+    finally:
+        module.keep_epoch = real
+    expected = seen[stopped.history[best - 1]["loss"]]
+    assert all(values.equal(expected[name]) for name, values in load_run(tmp_path / "a")[1].state_dict().items())
+
+
+def test_the_best_epoch_is_kept_too_when_all_epochs_ran(tmp_path):
+    windows, said = tones(), []
+    result = train(stops_early("training.patience=30"), windows, tmp_path, progress=False, say=said.append)
+    best = result.history[-1]["best_epoch"]
+    assert len(result.history) == 30 and best < 30 and f"all epochs are done; kept epoch {best}" in said[0]
+    found = evaluate_float(load_run(tmp_path)[1], windows, result.split.validation)
+    assert found["accuracy"] == result.history[best - 1]["validation_accuracy"]
+
+
+def test_ties_of_macro_f1_go_to_the_lower_loss_then_to_the_earlier_epoch():
+    def line(epoch, f1, loss):
+        return {"epoch": epoch, "validation_macro_f1": f1, "validation_loss": loss}
+
+    assert module.best_epoch([line(1, 0.5, 0.1), line(2, 0.9, 0.4), line(3, 0.9, 0.3), line(4, 0.9, 0.3)]) == 3
+
+
+def test_patience_without_validation_groups_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"training\.patience.*data\.validation_groups"):
+        train(stops_early("data.validation_groups=0"), tones(), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- class weights
+
+
+def test_balanced_weights_are_n_over_k_times_n_of_the_class():
+    y = torch.tensor([0] * 6 + [1] * 3 + [2])
+    found = module.class_weights("balanced", y, ["a", "b", "c"])
+    assert found.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert module.class_weights("none", y, ["a", "b", "c"]) is None
+    assert module.class_weights([1, 2.5, 3], y, ["a", "b", "c"]).tolist() == [1, 2.5, 3]
+
+
+def test_a_wrong_number_of_weights_names_the_classes(tmp_path):
+    with pytest.raises(ConfigError, match="got 2 numbers, expected 3, one for each of slow, mid, fast"):
+        train(small_config("training.class_weights=[1.0, 2.0]"), tones(), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_heavy_class_is_found_more_often(tmp_path):
+    windows = tones()
+    windows.x[:] = np.random.default_rng(0).normal(0, 300, windows.x.shape)  # nothing to tell the classes apart
+    shares = []
+    for number, weights in enumerate(("[1, 1, 1]", "[1, 1, 20]")):
+        config = small_config(f"training.class_weights={weights}", "training.epochs=12")
+        model = train(config, windows, tmp_path / str(number), progress=False).model
+        shares.append(np.mean(predict_float(model, windows.x).argmax(1) == 2))
+    assert shares[0] < 0.6 and shares[1] > 0.8, shares
+
+
+def test_class_weights_reach_quantization_aware_training(tmp_path):
+    from attn8 import quantize
+
+    windows, losses = tones(), []
+    for weights in ("none", "[1, 1, 8]"):
+        config = small_config("training.epochs=1", "quantization.qat_epochs=1", f"training.class_weights={weights}")
+        split = split_windows(windows, config.data)
+        model = new_model(config, windows, split)
+        net, _ = quantize.calibrate(model, windows.x[split.train], config.quantization)
+        losses.append(quantize.train_quantized(net, config, windows, split, progress=False)[0]["loss"])
+    assert losses[0] != losses[1]
 
 
 @pytest.fixture(scope="module")
