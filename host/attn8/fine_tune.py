@@ -35,7 +35,7 @@ def take_weights(model, config, windows, say=lambda text: None):
     replaced = [
         *_fit_first_layer(old, model, meta, config, say),
         *_fit_head(weights, meta, windows, run_dir, say),
-        *_fit_input(meta, windows, say),
+        *_fit_input(meta, windows, run_dir, say),
     ]
     _fit_bias(weights, old, model, run_dir, say)
     weights |= {name: values for name, values in fresh.items() if name.startswith(tuple(replaced))}
@@ -83,7 +83,7 @@ def _check_same_network(new, old, run_dir):
         name, got, expected = difference
         raise ConfigError(
             f"{name}: got {got}, expected {expected} as in {run_dir}, whose weights are the start; "
-            f"set it so, or leave training.init out"
+            "set it so, or leave training.init out"
         )
 
 
@@ -115,13 +115,13 @@ def _fit_head(weights, meta, windows, run_dir, say):
     return []
 
 
-def _fit_input(meta, windows, say):
+def _fit_input(meta, windows, run_dir, say):
     """The mean and deviation of the run hold where channels and scale are the same."""
     old, new = meta["channels"], windows.channels
     if old != new and len(old) == len(new):
         say(f"fine-tuning: first layer kept, channels {_list(new)} take the place of {_list(old)}")
     if 0 < meta["sample_rate_hz"] != windows.sample_rate_hz > 0:
-        say(f"fine-tuning: samples at {windows.sample_rate_hz:g} Hz, where the run has {meta['sample_rate_hz']:g} Hz")
+        say(f"fine-tuning: samples at {windows.sample_rate_hz:g} Hz, where {run_dir} has {meta['sample_rate_hz']:g} Hz")
     if old == new and np.array_equal(np.float32(meta["counts_per_unit"]), np.float32(windows.counts_per_unit)):
         return []
     say("fine-tuning: input mean and deviation taken from the new training windows")
