@@ -20,6 +20,7 @@ SECTIONS = ("summary", "curves", "confusion", "classes", "bytes", "arena", "cycl
 MAX_BENCH_MACS = 10_000_000  # emulating more takes longer than anyone waits for a page
 MAX_LISTED = 24  # rows of a chart of classes or groups: more of them show the weakest
 MAX_HEADS = 8
+MAX_EPOCH = 1_000_000
 N_ATTENTION, N_WORST, N_MISTAKES = 3, 6, 8
 MAX_CHANNELS = 12  # drawn of a window
 KINDS = ("input", "convolution, linear", "attention", "sum", "other", "scratch")
@@ -150,13 +151,12 @@ def read_history(run_dir):
 
 
 def _history_line(line):
+    """The numbers of one line, or None where it is not one of training."""
     try:
-        metrics = json.loads(line)
-    except (ValueError, RecursionError):
+        metrics = {key: float(v) for key, v in json.loads(line).items() if isinstance(v, int | float)}
+    except (ValueError, OverflowError, RecursionError, AttributeError):
         return None
-    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(key), int | float) for key in ("epoch", "loss")):
-        return None
-    return {key: float(value) for key, value in metrics.items() if isinstance(value, int | float)}
+    return metrics if "loss" in metrics and 1 <= metrics.get("epoch", 0) <= MAX_EPOCH else None
 
 
 def _notes(run):
@@ -408,7 +408,7 @@ def _attention_facts(tested):
         layers = [layer[k] for layer in weights]
         window["received"] = np.mean([layer.mean((0, 1)) for layer in layers], axis=0).tolist()
         window["maps"] = [
-            {"layer": n + 1, "head": h + 1, "weights": svg.shrink(head).tolist()}
+            {"layer": n + 1, "head": h + 1, "largest": float(head.max()), "weights": svg.shrink(head).tolist()}
             for n, layer in enumerate(layers)
             for h, head in enumerate(layer[:MAX_HEADS])
         ]
@@ -569,9 +569,8 @@ def _attention_figures(window):
     maps = []
     for found in window["maps"]:
         weights = np.array(found["weights"])
-        largest = weights.max() or 1
-        maps.append((f"L{found['layer']} H{found['head']} · {100 * largest:.0f}%", weights / largest))
-    strip = ("attention received", received / (received.max() or 1))
+        maps.append((f"L{found['layer']} H{found['head']} · {100 * found['largest']:.0f}%", weights / weights.max()))
+    strip = ("attention received", received / received.max())
     return {"trace": _trace(window, strip), "maps": svg.heat_maps("Attention weights by layer and head", maps)}
 
 

@@ -20,6 +20,7 @@ WIDTH = 360
 LEFT, RIGHT = 46, WIDTH - 10  # of the plotting area
 N_SERIES = 6  # styles in the page
 TEXT_HEIGHT = 15
+LARGEST = 1e30  # a value beyond is left out: ranges must not overflow
 MAX_POINTS = 320  # of one line: a longer one is drawn as its minima and maxima
 MAX_LEGEND_UNITS = WIDTH - 8
 CELL_TEXT_UNITS = 20  # the smallest cell of a matrix that holds a number
@@ -77,6 +78,17 @@ def ticks(low, high, n=4):
         found = [i * step for i in range(first, last + 1)]
         n += 1
     return found
+
+
+def tick_texts(values):
+    """The texts of ticks: as many decimals as tell them apart, and no more than fit beside an axis."""
+    largest = max((abs(v) for v in values), default=0)
+    if largest >= 1e6 or (0 < largest < 1e-3):
+        return [f"{v:.3g}".replace("e+0", "e").replace("e-0", "e-") for v in values]
+    decimals = next((d for d in range(6) if all(abs(round(v, d) - v) < 1e-9 * (largest or 1) for v in values)), 6)
+    if largest >= 1e5:
+        return [f"{v / 1000:,g}k" for v in values]
+    return [f"{v:,.{decimals}f}" for v in values]
 
 
 def _round_step(least):
@@ -173,17 +185,19 @@ def panels(title, plots, x_label, mark=None, height=110, strip=None):
     if strip:
         parts += _strip(strip, top)
         top += 30
-    parts += [_text(place(x), top + 11, number(x, 4), "tick", anchor="middle") for x in _axis(low, high, x_label)]
+    marks = ticks(low, high, 5)
+    if all(float(x).is_integer() for x in xs):  # no ticks between epochs or samples
+        marks = [x for x in marks if float(x).is_integer()]
+    for x, text in zip(marks, tick_texts(marks), strict=True):
+        parts.append(_text(place(x), top + 11, text, "tick", anchor="middle"))
     parts.append(_text(RIGHT, top + 27, x_label, "label", anchor="end"))
     return _svg(title, top + 34, parts)
 
 
-def _axis(low, high, label):
-    return [x for x in ticks(low, high, 5) if x == int(x) or not label.startswith("epoch")]
-
-
 def _floats(values):
-    return np.array([math.nan if v is None else v for v in values], dtype=float)
+    """float64 with nan for None and for what is too large to draw."""
+    found = np.array([math.nan if v is None else v for v in values], dtype=float)
+    return np.where(np.abs(found) < LARGEST, found, math.nan)
 
 
 def _value_range(plot):
@@ -202,21 +216,28 @@ def _panel(plot, place, top, height, mark):
     names = [name for name, _, _ in plot["series"]]
     parts, top = _legend(plot["y_label"], names, styles, top) if any(names) else ([], top)
     if not parts:
-        parts, top = [_text(4, top + 11, plot["y_label"], "label", WIDTH - 8)], top + TEXT_HEIGHT + 3
+        parts, top = [_text(4, top + 11, plot["y_label"], "label", WIDTH - 8)], top + TEXT_HEIGHT + 9
     low, high = _value_range(plot)
 
     def y_place(y):
         return top + height - (y - low) / (high - low) * height
 
-    for y in ticks(low, high, 3 if height < 120 else 4):
-        parts.append(_line(LEFT, y_place(y), RIGHT, y_place(y), "grid"))
-        parts.append(_text(LEFT - 4, y_place(y) + 4, number(y), "tick", anchor="end"))
+    parts += _levels(ticks(low, high, 3 if height < 120 else 4), y_place)
     if mark:
         parts += _mark(place(mark[0]), mark[1], top, height)
     for style, (_, x, y) in zip(styles, plot["series"], strict=True):
         parts.append(_curve(_floats(x), _floats(y), place, y_place, style))
     parts.append(_line(LEFT, top + height, RIGHT, top + height, "axis"))
     return parts, top + height + 6
+
+
+def _levels(values, y_place):
+    """Grid lines with their values at the left."""
+    parts = []
+    for y, text in zip(values, tick_texts(values), strict=True):
+        parts.append(_line(LEFT, y_place(y), RIGHT, y_place(y), "grid"))
+        parts.append(_text(LEFT - 4, y_place(y) + 4, text, "tick", anchor="end"))
+    return parts
 
 
 def _mark(x, text, top, height):
@@ -237,7 +258,7 @@ def _legend(y_label, names, styles, top):
         parts.append(_line(x, y, x + 20, y, f"line s{style % N_SERIES}"))
         parts.append(_text(x + 24, y + 4, name, "tick", MAX_LEGEND_UNITS / 2))
         x += units
-    return parts, y + 14
+    return parts, y + 17
 
 
 def _curve(x, y, place, y_place, style):
@@ -461,11 +482,7 @@ def memory_blocks(title, blocks, n_steps, lines, kinds=(), height=260):
 
     parts.append(_text(4, top + 10, "bytes", "label"))
     top += 26
-    for y in ticks(0, most, 5):
-        parts += [
-            _line(left, y_place(y), right, y_place(y), "grid"),
-            _text(left - 4, y_place(y) + 4, number(y), "tick", anchor="end"),
-        ]
+    parts += _levels(ticks(0, most, 5), y_place)
     for block in blocks:
         parts += _block(block, place, y_place)
     for y, text in lines:
