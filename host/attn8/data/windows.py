@@ -1,23 +1,24 @@
-"""Windows of a recording set: the bundled one, or the user's own .npz."""
+"""Windows: of recordings, or of the arrays of an .npz."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from .npz import fault, read_npz
+from ..config import DataConfig
+from .files import SUFFIXES
+from .folder import load_recordings
+from .npz import MAX_DATA_BYTES, fault, read_npz
+from .recordings import MAX_CHANNELS, MAX_CLASSES, MAX_TEXT_BYTES, MAX_UNIT_BYTES
 
-MAX_CLASSES = 256
-MAX_CHANNELS = 256
 MAX_WINDOW = 32767
 MAX_VALUES = 1 << 20  # of a window: the largest tensor of a model file
-MAX_TEXT_BYTES, MAX_UNIT_BYTES = 32, 16  # of the model file
 MULAW_FULL_SCALE = 32767  # counts of a sample of 1.0
 BLOCKS = 20  # parts into which windows without groups are cut
 X_KEYS = ("x", "encoding", "counts_per_unit")
 KEYS = (*X_KEYS, "y", "group", "test", "labels", "channels", "units", "sample_rate_hz")
-BUNDLED = {"shoulder_exercises": Path(__file__).resolve().parent / "shoulder_exercises.npz"}
 
 
 @dataclass
@@ -98,56 +99,142 @@ def load_windows(data_config, file=None, counts_per_unit=None, trust_code=False)
 
         return call_function(data_config.function, trust_code, data_config.hop, counts_per_unit)
     path = file or data_config.file
-    if path:
-        return _load_file(path, data_config.hop, counts_per_unit)
-    if data_config.name not in BUNDLED:
-        raise fault("data.name", "value", repr(data_config.name), " or ".join(BUNDLED), "or set data.file")
-    return _load_bundled(data_config.name, data_config.window, data_config.hop)
+    if path and not _is_folder(path):
+        return windows_of_arrays(str(path), _read_npz(path, KEYS), data_config.hop, counts_per_unit)
+    return windows_of(load_recordings(data_config, path), data_config, counts_per_unit)
 
 
-def load_x(file, counts_per_unit=None):
-    """Load only the samples of an .npz, as counts.
+def load_x(file, counts_per_unit=None, data_config=None, notes=None):
+    """Load only the samples of an .npz or a folder, as counts; labels are not needed.
 
     Args:
-        file: path; its keys x, and where present encoding and counts_per_unit, are read.
+        file: path; of an .npz the keys x, and where present encoding and counts_per_unit, are read.
         counts_per_unit: float (C,), the scale of the model the samples are for; float samples are brought to it.
+        data_config: attn8.config.DataConfig, how a folder is cut.
+        notes: list that takes one line on each thing the user should know.
     Returns:
         int16 (N, T, C).
     Raises:
         DataError: naming key, got and expected.
     """
-    source, arrays = str(file), read_npz(file, X_KEYS)
-    return _counts(source, arrays, counts_per_unit)[0]
+    if _is_folder(file):
+        data_config = data_config or DataConfig()
+        windows = windows_of(load_recordings(data_config, file, need_labels=False), data_config, counts_per_unit)
+        if notes is not None:
+            notes += windows.notes
+        return windows.x
+    return _counts(str(file), _read_npz(file, X_KEYS), counts_per_unit, notes)[0]
 
 
-# ---- the bundled set -----------------------------------------------------------------------------------------------
+def _is_folder(path):
+    return "\0" not in str(path) and os.path.isdir(path)
 
 
-def _load_bundled(name, window, hop):
-    path = BUNDLED[name]
-    keys = ("samples", "length", "label", "subject", "labels", "channels", "units", "counts_per_unit", "sample_rate_hz")
-    arrays = read_npz(path, keys)
-    for key in keys:
-        _require(arrays, path, key, "this array")
-    starts, recording = window_starts(arrays["length"], window, hop)
-    if not len(starts):
-        longest = int(arrays["length"].max())
-        raise fault("data.window", "value", window, f"at most {longest} samples", "choose a shorter window")
-    subjects, group = np.unique(arrays["subject"][recording], return_inverse=True)
-    return Windows(
-        x=arrays["samples"][starts[:, None] + np.arange(window)],
-        y=arrays["label"][recording].astype(np.int64),
-        group=group.astype(np.int64),
-        test=None,
-        labels=arrays["labels"].tolist(),
-        channels=arrays["channels"].tolist(),
-        units=arrays["units"].tolist(),
-        counts_per_unit=arrays["counts_per_unit"],
-        sample_rate_hz=float(arrays["sample_rate_hz"]),
-        hop=hop,
-        name=name,
-        group_names=[str(subject) for subject in subjects],
+def _read_npz(path, keys):
+    """Arrays of an .npz; a single recording is told to bring its folder."""
+    suffix = Path(path).suffix.lower()
+    if any(suffix in suffixes for suffixes in SUFFIXES.values()):
+        raise fault(path, "file", f"one {suffix} file", "a folder of them, or an .npz", "give the folder that it is in")
+    return read_npz(path, keys)
+
+
+# ---- windows of recordings -----------------------------------------------------------------------------------------
+
+
+def windows_of(recordings, data_config, counts_per_unit=None):
+    """Cut recordings into windows; none crosses from one recording, or stretch, into the next.
+
+    Args:
+        recordings: Recordings.
+        data_config: attn8.config.DataConfig; ``window`` and ``hop`` are used.
+        counts_per_unit: float (C,), the scale of an existing model, to which the samples are brought.
+    Returns:
+        Windows, in the order of the recordings; its notes hold all that ``recordings.lines()`` says.
+    Raises:
+        DataError: if they would be too large, or a group of a manifest is on both sides.
+    """
+    samples, scale, notes = _counts_of(recordings, counts_per_unit)
+    found = recordings.recordings
+    starts, recording = _starts(recordings, data_config)
+    first = np.concatenate([[0], np.cumsum([len(item.samples) for item in found], dtype=np.int64)[:-1]])
+    group_names, group = np.unique([item.group for item in found], return_inverse=True)
+    order = _order(group_names.tolist())
+    index = {label: number for number, label in enumerate(recordings.labels)}
+    windows = Windows(
+        x=_cut(samples, starts, data_config.window),
+        y=np.array([index.get(item.label, 0) for item in found], np.int64)[recording],
+        group=np.argsort(order)[group][recording],
+        test=_test_of(recordings, recording),
+        labels=recordings.labels,
+        channels=recordings.channels,
+        units=recordings.units,
+        counts_per_unit=scale,
+        sample_rate_hz=recordings.sample_rate_hz,
+        hop=data_config.hop,
+        name=recordings.name,
+        group_names=[str(group_names[number]) for number in order],
+        notes=notes + recordings.lines(),
+        recording=recording,
+        start=starts - first[recording] + np.array([item.start for item in found], np.int64)[recording],
+        recording_names=[item.name for item in found],
     )
+    if windows.test is not None:
+        _check_fixed_split(recordings.name, windows)
+    return windows
+
+
+def _starts(recordings, data_config):
+    window, hop, n_channels = data_config.window, data_config.hop, len(recordings.channels)
+    if window * n_channels > MAX_VALUES:
+        expected = f"data.window * channels <= {MAX_VALUES}"
+        raise fault(recordings.name, "data.window", f"{window} * {n_channels}", expected, "choose a shorter window")
+    lengths = [len(item.samples) for item in recordings.recordings]
+    n_windows = sum(max((length - window) // hop + 1, 0) for length in lengths)
+    if n_windows * window * n_channels * 2 > MAX_DATA_BYTES:
+        got = f"{hop}, which makes {n_windows} windows of {window * n_channels * 2} bytes"
+        raise fault(recordings.name, "data.hop", got, f"at most {MAX_DATA_BYTES} bytes", "choose a longer hop")
+    return window_starts(lengths, window, hop)
+
+
+def _cut(samples, starts, window):
+    """Windows (N, T, C) of samples (S, C)."""
+    x = np.empty((len(starts), window, samples.shape[1]), np.int16)
+    for number, start in enumerate(starts):
+        x[number] = samples[start : start + window]
+    return x
+
+
+def _order(names):
+    """Numbers that sort names, as integers where all are."""
+    if all(name.isascii() and name.isdigit() and len(name) < 19 for name in names):
+        return sorted(range(len(names)), key=lambda number: (int(names[number]), names[number]))
+    return sorted(range(len(names)), key=names.__getitem__)
+
+
+def _counts_of(recordings, model_counts_per_unit):
+    """All samples as int16 counts (S, C), one after the other, their scale, and notes on clipping."""
+    samples = np.concatenate([item.samples for item in recordings.recordings])
+    own, notes = recordings.counts_per_unit, []
+    scale = own
+    if model_counts_per_unit is not None:
+        scale = _model_scale(recordings.name, model_counts_per_unit, samples.shape[1])
+    if own is not None and np.array_equal(own, scale):
+        return samples, own, notes
+    in_units = samples[None] if own is None else samples[None] / own.astype(np.float64)
+    counts, scale = _quantize_float(recordings.name, in_units, scale, notes)
+    return counts[0], scale, notes
+
+
+def _test_of(recordings, recording):
+    """Fixed test part (N,) of the recordings' ``part``, or None; without a part is train where another has one."""
+    parts = np.array([item.part for item in recordings.recordings])
+    if not parts.any():
+        return None
+    test = (parts == "test")[recording]
+    if test.all() or not test.any():
+        got = f"{test.sum()} of {len(test)} windows in test"
+        raise fault(recordings.name, "manifest.csv, split", got, "some in train and some in test", "or leave it out")
+    return test
 
 
 def window_starts(lengths, window, hop):
@@ -167,10 +254,6 @@ def window_starts(lengths, window, hop):
 
 
 # ---- the user's .npz -----------------------------------------------------------------------------------------------
-
-
-def _load_file(path, hop, model_counts_per_unit):
-    return windows_of_arrays(str(path), read_npz(path, KEYS), hop, model_counts_per_unit)
 
 
 def windows_of_arrays(source, arrays, hop=1, model_counts_per_unit=None):
