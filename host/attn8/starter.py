@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from . import config
+from .data.folder import BUNDLED
 from .data.npz import read_npz
-from .data.windows import BUNDLED
 from .errors import Attn8Error
 from .micropython import device_folder
 

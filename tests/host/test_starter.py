@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from attn8 import config, starter
+from attn8.data.folder import BUNDLED
 from attn8.data.npz import read_npz
-from attn8.data.windows import BUNDLED, window_starts
+from attn8.data.windows import window_starts
 
 NAMES = [
     "gestures",

@@ -1,0 +1,138 @@
+"""A starter project as a newcomer uses it: made, looked at, trained, packed, and run on MicroPython."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from array import array
+
+import numpy as np
+import pytest
+
+import attn8 as device
+from attn8 import reference
+from attn8.micropython import HEAP_BYTES
+from tools import need
+
+
+def attn8(*arguments, cwd, code=0):
+    """Runs the program; returns (stdout, stderr)."""
+    command = [sys.executable, "-m", "attn8.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def micropython(project, *arguments, modules="lib"):
+    """Runs a program of the project as its README says; returns stdout."""
+    command = [need("micropython"), "-X", f"heapsize={HEAP_BYTES}", *map(str, arguments)]
+    environment = os.environ | {"MICROPYPATH": modules}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=project, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("starter")
+    out, _ = attn8("new", "my gestures", cwd=folder)
+    assert "config.toml" in out
+    return folder / "my gestures"
+
+
+@pytest.fixture(scope="module")
+def trained(project):
+    """Metrics of a training with the config as it stands; leaves model.a8."""
+    metrics = json.loads(attn8("train", "config.toml", "--out", "runs/first", "--json", cwd=project)[0])
+    attn8("pack", "runs/first", "--out", "model.a8", cwd=project)
+    attn8("check", "model.a8", cwd=project)
+    return metrics
+
+
+def test_starter_data_has_nothing_to_complain_about(project):
+    found = json.loads(attn8("data", "preview", "--config", "config.toml", "--json", cwd=project)[0])
+    assert found["faults"] == []
+    assert (found["n_recordings"], found["n_groups"], found["gaps"], found["filled_samples"]) == (15, 5, 0, 0)
+    assert [entry["label"] for entry in found["classes"]] == ["abduction", "pendulum", "row"]
+    assert found["sample_rate_hz"] == 50
+    assert len(found["split"]["test"]["groups"]) == 1
+
+
+def test_starter_learns_to_name_the_exercises_of_an_unseen_person(trained):
+    assert len(trained["test_groups"]) == 1
+    assert trained["n_test"] >= 50
+    assert trained["float_accuracy"] > 0.8  # chance is 0.33
+    assert trained["int8_accuracy"] > 0.8
+
+
+def test_captured_recording_is_accepted_without_a_word(project, trained, tmp_path):
+    del trained
+    copy = shutil.copytree(project, tmp_path / "copy", ignore=shutil.ignore_patterns("runs"))
+    (copy / "data" / "circle").mkdir()
+    (copy / "data" / "circle" / "anna_1.csv").write_text(micropython(copy, "capture.py", 140))
+    found = json.loads(attn8("data", "preview", "--config", "config.toml", "--json", cwd=copy)[0])
+    (circle,) = [entry for entry in found["classes"] if entry["label"] == "circle"]
+    assert found["faults"] == []
+    assert (circle["recordings"], circle["groups"]) == (1, 1)
+    assert circle["windows"] >= 1
+    assert found["sample_rate_hz"] == 50
+
+
+def test_main_reads_the_sensor_at_its_rate_and_names_a_class(project, trained):
+    del trained
+    first, *rest = micropython(project, "main.py", 1).splitlines()
+    assert first.startswith("Model 'my gestures'")
+    label, score = rest[0].split()
+    assert label in ("abduction", "pendulum", "row")
+    assert 0 <= int(score) <= 100
+    assert rest[-1].endswith("lost")
+
+
+UNHURRIED = """
+import sys, sensor
+class Clock:
+    late = lost = 0
+    def __init__(self, rate_hz):
+        self.period_us = int(1e6 / rate_hz)
+    def wait(self):
+        return 0
+sensor.Clock = Clock
+import main
+main.main(5)
+"""
+
+
+def test_main_predicts_what_the_host_says_of_the_same_samples(project, trained):
+    del trained
+    (project / "unhurried.py").write_text(UNHURRIED)
+    lines = micropython(project, "unhurried.py").splitlines()
+    found = [tuple(line.split()) for line in lines if line.split()[0] in ("abduction", "pendulum", "row")]
+    model = reference.parse((project / "model.a8").read_bytes())
+    windows = _host_windows(project, model.graph, 5)
+    on_device = device.load(str(project / "model.a8"))
+    expected = [on_device.predict(array("h", window.ravel().tolist())) for window in windows]
+    assert found == [(label, str(score)) for label, score in expected]
+    labels = reference.Reference(model.data).run(windows).argmax(1)
+    assert [label for label, _ in found] == [model.graph.labels[i] for i in labels]
+
+
+def _host_windows(project, graph, n):
+    """The windows of the made-up movement, scaled on the host."""
+    code = (
+        "import json, sensor; from array import array\n"
+        f"out, rows = array('h', [0] * 6), []\nfor _ in range({graph.n_steps + n * graph.hop}):\n"
+        "    sensor.read_sample(out); rows.append(list(out))\n"
+        "print(json.dumps([rows, sensor.COUNTS_PER_UNIT]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
+    samples, counts = json.loads(done.stdout)
+    scaled = np.floor(np.array(samples) * _board_factors(graph.counts_per_unit, counts) + 0.5).astype(np.int16)
+    return np.stack([scaled[i * graph.hop : i * graph.hop + graph.n_steps] for i in range(n)])
+
+
+def _board_factors(model_counts, sensor_counts):
+    """Factors to the precision that the board keeps: 14 bits."""
+    factors = np.asarray(model_counts, float) / sensor_counts
+    shifts = np.maximum(0, np.ceil(np.log2(8192 / factors)))
+    return np.floor(factors * 2**shifts + 0.5) / 2**shifts
