@@ -21,7 +21,7 @@ N_COPIES = 3
 RARE = 0.5  # a class is rare below this share of the windows of an average class
 STUCK = 3  # samples in a row at the extreme value that count as clipped
 FEW_VALUES = 8  # a channel with so few different values is a switch: standing at its extreme is no clipping
-BLOCK = 1024  # windows looked at together
+BLOCK_VALUES = 1 << 21  # of windows looked at together: 16 MB of float64
 CANDIDATES = 64  # windows among which the liveliest is shown
 MEANING = {
     "rotation_rad": "as if the sensor sat turned on the body",
@@ -68,15 +68,16 @@ class Source:
         return found
 
     def blocks(self):
-        """Samples in units as arrays (n, S, C): a recording each, or BLOCK windows."""
+        """Samples in units as arrays (n, S, C): a recording each, or some windows."""
         if self.recordings:
             scale = self.recordings.counts_per_unit
             for recording in self.recordings.recordings:
                 yield _in_units(recording.samples, scale)[None]
         else:
             x = self.windows.x
-            for start in range(0, len(x), BLOCK):
-                yield _in_units(x[start : start + BLOCK], self.windows.counts_per_unit)
+            n = max(1, BLOCK_VALUES // (x.shape[1] * x.shape[2]))
+            for start in range(0, len(x), n):
+                yield _in_units(x[start : start + n], self.windows.counts_per_unit)
 
 
 def _in_units(samples, counts_per_unit):
@@ -213,9 +214,16 @@ def _split(windows, data_config):
         split = split_windows(windows, data_config)
     except DataError as error:
         return {"error": str(error)}
+    return {part: _part(windows, split, part) for part in ("train", "validation", "test")}
+
+
+def _part(windows, split, part):
+    numbers = getattr(split, part)
+    absent = np.setdiff1d(np.arange(len(windows.labels)), windows.y[numbers])
     return {
-        part: {"windows": len(getattr(split, part)), "groups": getattr(split, f"{part}_groups")}
-        for part in ("train", "validation", "test")
+        "windows": len(numbers),
+        "groups": getattr(split, f"{part}_groups"),
+        "without": [windows.labels[i] for i in absent] if len(numbers) else [],
     }
 
 
@@ -395,7 +403,11 @@ def _add_rows(table, rows, most=MOST_ROWS, n_rows=None):
 def _summary(facts):
     from rich.table import Table
 
-    return _add_rows(Table(box=None, show_header=False, pad_edge=False), summary_lines(facts))
+    lines = summary_lines(facts)
+    if facts["lengths"] and len(facts["lengths"]["counts"]) > 1:
+        at = [what for what, _ in lines].index("lengths") + 1
+        lines.insert(at, ("", f"{sparkline(facts['lengths']['counts'])}  how many of each length, short to long"))
+    return _add_rows(Table(box=None, show_header=False, pad_edge=False), lines)
 
 
 def summary_lines(facts):
@@ -435,8 +447,7 @@ def _duration(seconds):
 def _length_text(facts):
     lengths, rate = facts["lengths"], facts["sample_rate_hz"]
     low, middle, high = (f"{lengths[key] / (rate or 1):.4g}" for key in ("min", "median", "max"))
-    text = f"shortest {low}, median {middle}, longest {high} {'s' if rate else 'samples'}"
-    return f"{text}  {sparkline(lengths['counts'])}" if len(lengths["counts"]) > 1 else text
+    return f"shortest {low}, median {middle}, longest {high} {'s' if rate else 'samples'}"
 
 
 def _gap_text(facts):
@@ -518,8 +529,15 @@ def _split_table(facts):
 
     if "error" in facts["split"]:
         return Text(f"training cannot split this: {facts['split']['error']}", style="bold")
-    rows = [[part, f"{p['windows']:,}", _names(p["groups"])] for part, p in facts["split"].items()]
-    return _add_rows(_table("split that training makes", ("<part", "windows", "<groups")), rows)
+    rows = [[part, f"{p['windows']:,}", _names(p["groups"]), part_remark(p)] for part, p in facts["split"].items()]
+    return _add_rows(_table("split that training makes", ("<part", "windows", "<groups", "<")), rows)
+
+
+def part_remark(part):
+    """What a user should know about a part of the split, or nothing."""
+    if not part["without"]:
+        return ""
+    return f"no {_names(part['without'], 5)} in it: nothing is measured there; record all classes in every group"
 
 
 def _names(names, most=MOST_ROWS):
@@ -585,7 +603,7 @@ def _group_bars(facts):
 
 def _length_bars(facts):
     lengths, rate = facts["lengths"], facts["sample_rate_hz"]
-    if not lengths:
+    if not lengths or len(lengths["counts"]) < 2:
         return None
     edges = [f"{edge / (rate or 1):.3g}" for edge in lengths["edges"]]
     unit = "s" if rate else "samples"
@@ -598,6 +616,7 @@ _WORDS = {
     "class_remark": class_remark,
     "channel_faults": channel_faults,
     "origin_text": origin_text,
+    "part_remark": part_remark,
     "names": _names,
     "most": 2 * MOST_ROWS,
 }
