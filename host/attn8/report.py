@@ -252,7 +252,7 @@ def _say_value(value):
 
 def _curve_facts(history, training):
     validated = [m for m in history if math.isfinite(m.get("validation_macro_f1", math.nan))]
-    best = max(validated, key=lambda m: m["validation_macro_f1"]) if validated else None
+    best = max(validated, key=_validation_rank) if validated else None
     return {
         "history": history,
         "best": best,
@@ -260,6 +260,11 @@ def _curve_facts(history, training):
         "epochs": training.epochs,
         "last": history[-1] if history else None,
     }
+
+
+def _validation_rank(metrics):
+    """As training ranks its epochs: by macro-F1, equal ones by loss."""
+    return metrics["validation_macro_f1"], -metrics.get("validation_loss", 0.0)
 
 
 def _confusion_facts(tested):
