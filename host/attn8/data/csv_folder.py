@@ -95,28 +95,49 @@ def read_csv_files(entries, data_config, reading):
     Raises:
         DataError: if the files are too large together, or for the first fault where the settings are strict.
     """
-    tables, n_values = [], 0
-    for entry in entries:
-        table = _attempt(reading, entry, read_table, entry, data_config.channels, reading)
-        if table:
-            tables.append(table)
-            n_values += table.values.size
-            if n_values > MAX_SET_VALUES:
-                expected = f"at most {MAX_SET_VALUES}; split the folder, or choose some with data.channels"
-                raise DataError(f"{reading.folder}: got {n_values} numbers, expected {expected}")
+    tables = _read_tables(entries, data_config.channels, reading)
     channels, units = _common_channels(tables, data_config.channels)
     tables = [table for table in tables if _attempt(reading, table.entry, _put_in_order, table, channels, units)]
     rate = data_config.sample_rate_hz or _rate_of(tables)
-    recordings, whole = [], bool(tables)
-    for table in tables:
-        found = _attempt(reading, table.entry, _recordings_of, table, rate, data_config.max_gap, reading) or []
-        whole &= table.is_whole or not found
-        recordings += found
-    if not whole:
+    recordings, are_counts = _cut_tables(tables, rate, data_config.max_gap, reading)
+    if not are_counts:
         return recordings, channels, units, None, rate
     for recording in recordings:
         recording.samples = np.rint(recording.samples).astype(np.int16)
     return recordings, channels, [unit or "count" for unit in units], np.ones(len(channels), np.float32), rate
+
+
+def _read_tables(entries, wanted, reading):
+    tables, n_values = [], 0
+    for entry in entries:
+        table = _attempt(reading, entry, read_table, entry, wanted, reading)
+        if table:
+            tables.append(table)
+            n_values += table.values.size
+            _check_size(reading, n_values)
+    return tables
+
+
+def _cut_tables(tables, rate, max_gap, reading):
+    """Recordings of all tables, and whether all of their values are counts."""
+    recordings, are_counts, n_filled, n_values = [], True, 0, 0
+    for table in tables:
+        found = _attempt(reading, table.entry, _recordings_of, table, rate, max_gap, reading) or []
+        are_counts &= table.is_whole or not found
+        recordings += found
+        n_filled += sum(recording.filled for recording in found)
+        n_values += sum(recording.samples.size for recording in found)
+        _check_size(reading, n_values)
+    if n_filled:
+        reading.notes.append(f"{n_filled} missing sample{'s' * (n_filled != 1)} filled by linear interpolation")
+    return recordings, are_counts
+
+
+def _check_size(reading, n_values):
+    """Refuse a set that would take too much memory."""
+    if n_values > MAX_SET_VALUES:
+        expected = f"at most {MAX_SET_VALUES}; split the folder, or choose some with data.channels"
+        raise DataError(f"{reading.folder}: got {n_values} numbers, expected {expected}")
 
 
 def _attempt(reading, entry, function, *arguments):
@@ -449,7 +470,8 @@ def _rate_of(tables):
 def _recordings_of(table, rate, max_gap, reading):
     """Recordings of one file at the rate of the set; long gaps are remembered as faults."""
     factor = rate * table.step if table.step else 1.0
-    if not 1 / grid.MAX_RATIO <= factor <= grid.MAX_RATIO:
+    too_large = 2 * factor * table.values.size > MAX_SET_VALUES
+    if too_large or not 1 / grid.MAX_RATIO <= factor <= grid.MAX_RATIO:
         got, expected = f"{1 / table.step:.4g} Hz", f"{rate:.4g} Hz within a factor of {grid.MAX_RATIO:g}"
         raise FileFault("rate", "", got, expected, "check the time column, or set data.sample_rate_hz")
     n_rows = len(table.values)

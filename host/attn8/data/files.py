@@ -1,10 +1,11 @@
 """Files of a data folder: which there are, and what their names and manifest.csv say of them."""
 
+import bisect
 import csv
 import itertools
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigError, DataError
@@ -81,7 +82,7 @@ def list_files(path):
 
 def _too_many(path):
     where = shown(str(path), 200)
-    return DataError(sentence(where, "", "more files than that", f"at most {MAX_FILES}", "take a folder of recordings"))
+    return DataError(sentence(where, "", f"more than {MAX_FILES} files", "fewer", "split it into several folders"))
 
 
 def _entries(path, relative):
@@ -139,7 +140,7 @@ def entries_of(folder, kind, data_config, reading, need_labels=True):
         entries = _manifest_entries(folder, kind, found, listed, reading)
     reading.n_files += len(entries)
     entries = [entry for entry in entries if _is_inside(folder, entry, reading)]
-    _name(entries, data_config.pattern, reading, need_labels)
+    entries = _name(entries, data_config.pattern, reading, need_labels)
     return [entry for entry in entries if not need_labels or _label_is_good(entry, data_config, reading)]
 
 
@@ -149,8 +150,7 @@ def _entry(folder, name):
 
 def _is_inside(folder, entry, reading):
     """Links may lead to other files of the folder, never out of it: data that were unpacked from somewhere could."""
-    root, target = os.path.realpath(folder), os.path.realpath(entry.path)
-    if os.path.commonpath([root, target]) == root:
+    if Path(os.path.realpath(entry.path)).is_relative_to(os.path.realpath(folder)):
         return True
     reading.add("unreadable", entry.name, "", "a link out of the folder", "a file", "copy the file to this place")
     return False
@@ -158,7 +158,6 @@ def _is_inside(folder, entry, reading):
 
 def _name(entries, pattern, reading, need_labels):
     """Fill in label and group of the entries from their names, where the manifest does not give them."""
-    own = []
     if pattern == "auto":
         guessed = [entry for entry in entries if not entry.group]
         for entry in entries:
@@ -166,7 +165,7 @@ def _name(entries, pattern, reading, need_labels):
             entry.label, entry.group = entry.label or label, entry.group or group
         own = _without_groups(guessed) if need_labels else []
     else:
-        _name_by_pattern(entries, pattern, reading, need_labels)
+        entries = _name_by_pattern(entries, pattern, reading, need_labels)
         own = [entry for entry in entries if not entry.group]
     for entry in own:
         entry.group = entry.stem
@@ -174,6 +173,7 @@ def _name(entries, pattern, reading, need_labels):
         reading.notes.append(_own_groups_note(own))
     for entry in entries:
         entry.group = shown(entry.group, 200)
+    return entries
 
 
 def auto_names(stem):
@@ -210,14 +210,17 @@ def _name_by_pattern(entries, pattern, reading, need_labels):
     template = Template(pattern)
     if need_labels and not template.has_label and not all(entry.label for entry in entries):
         raise _pattern_error(pattern, "no {label}", "it, as in {label}/{group}_*")
-    for entry in list(entries):
+    kept = []
+    for entry in entries:
         fields = template.match(entry.stem)
         if fields is not None:
             entry.label, entry.group = entry.label or fields.get("label", ""), entry.group or fields.get("group", "")
         elif need_labels and not entry.label:
             advice = "rename it or change data.pattern"
             reading.add("label", entry.name, "", "another name", f"data.pattern = {quoted(pattern)}", advice)
-            entries.remove(entry)
+            continue
+        kept.append(entry)
+    return kept
 
 
 class Template:
@@ -388,30 +391,35 @@ def split_line(line, delimiter):
 
 def _manifest_entries(folder, kind, found, listed, reading):
     """Entries of the files that the manifest lists, sorted by name."""
-    present, entries = set(found), {}
+    entries = {}
     for row in listed:
         name, where = row["file"].replace("\\", "/").removeprefix("./"), f"line {row['line']}"
-        fault = _row_fault(row, name, kind, present, entries, reading)
+        fault = _row_fault(row, name, kind, found, entries, reading)
         if fault:
             reading.add("manifest", MANIFEST, where, *fault)
             reading.n_files += name not in entries
         else:
-            entries[name] = _entry(folder, name)
-            entries[name].label, entries[name].group, entries[name].part = row["label"], row["group"], row["split"]
+            split = row["split"].lower()
+            entries[name] = replace(_entry(folder, name), label=row["label"], group=row["group"], part=split)
     return [entries[name] for name in sorted(entries)]
 
 
-def _row_fault(row, name, kind, present, entries, reading):
-    """What is wrong with a line of the manifest: (got, expected, advice), or None."""
+def _is_in(name, found):
+    at = bisect.bisect_left(found, name)
+    return at < len(found) and found[at] == name
+
+
+def _row_fault(row, name, kind, found, entries, reading):
+    """What is wrong with a line of the manifest: (got, expected, advice), or None. ``found`` is sorted."""
     if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
         return quoted(row["file"]), "a file in this folder", "copy it here and give its name"
     if name in entries:
         return f"{quoted(name)} a second time", "each file once", "remove the line"
-    if name not in present:
-        advice = reading.did_you_mean(name, sorted(present)[:2000]) or "correct the name or remove the line"
+    if not _is_in(name, found):
+        advice = reading.did_you_mean(name, found[:2000]) or "correct the name or remove the line"
         return f"{quoted(name)}, which is not there", "a file in this folder", advice
     if not name.lower().endswith(SUFFIXES[kind]):
         return quoted(name), f"a name that ends in {SUFFIXES[kind][0]}", "remove the line"
-    if row["split"] not in ("", "train", "test"):
+    if row["split"].lower() not in ("", "train", "test"):
         return f"split = {quoted(row['split'])}", "train or test", "correct it"
     return None

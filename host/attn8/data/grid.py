@@ -10,6 +10,7 @@ JITTER = 0.1  # of a step: samples that are nearer to the regular grid stay as t
 RATE_TOLERANCE = 0.02  # files whose rates differ by less count as one rate
 LOW_PASS_FROM = 1.5  # a reduction of the rate by more averages, so that nothing aliases
 MAX_RATIO = 10.0  # between the rate of a file and that of the set
+LONGEST_STEP = 10  # samples; over a longer gap an error of the median adds up
 MAX_STRETCHES = 100  # of a file
 
 
@@ -31,13 +32,20 @@ class Gap:
 
 
 def typical_step(times, tick=0.0):
-    """Seconds from one sample to the next: the mean of the steps that lie within half of their median, and a tick.
+    """Seconds from one sample to the next, as a mean in which missing samples and jitter cancel.
 
-    The median alone would be wrong for a rate that whole milliseconds cannot express: 2, 3, 2, 3 ms is 400 Hz.
+    The median says how many samples each step stands for. Where time comes in coarse ticks it cannot: in whole
+    milliseconds 400 Hz is 2, 3, 2, 3. There it is the mean of the steps near the median.
+
+    Args:
+        times: float (S,) seconds, increasing.    tick: seconds by which each may be off.
     """
     steps = np.diff(times)
-    median = np.median(steps)
-    return float(steps[np.abs(steps - median) <= 0.5 * median + tick].mean())
+    first = np.median(steps)
+    if tick > JITTER * first:
+        first = steps[np.abs(steps - first) <= 0.5 * first + tick].mean()
+    steps = steps[steps <= LONGEST_STEP * first]
+    return float(steps.sum() / max(np.rint(steps / first).sum(), 1))
 
 
 def common_rate(rates):
@@ -46,7 +54,7 @@ def common_rate(rates):
     members = max((rates[np.abs(rates / rate - 1) <= RATE_TOLERANCE] for rate in np.unique(rates)), key=len)
     rate = float(np.median(members))
     rounded = float(f"{rate:.3g}")
-    return rounded if abs(rounded / rate - 1) < 2e-3 else float(f"{rate:.4g}")
+    return rounded if abs(rounded / rate - 1) < 1e-3 else float(f"{rate:.4g}")
 
 
 def regular_stretches(samples, positions, tolerance, factor, max_gap):
@@ -81,7 +89,7 @@ def regular_stretches(samples, positions, tolerance, factor, max_gap):
         else:
             start = positions[first] * factor
             stretch = resample(samples[first:end], positions[first:end] - positions[first], factor)
-        stretches.append(Stretch(stretch, round(min(start, 1e15)), int(missing[inner].sum())))
+        stretches.append(Stretch(stretch, round(min(start, 1e15)), int(max((whole[inner] - 1).sum(), 0))))
     return stretches, [Gap(int(rows[cut]), int(missing[cut])) for cut in cuts], not even.all()
 
 

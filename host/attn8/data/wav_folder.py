@@ -14,7 +14,8 @@ MIN_HZ, MAX_HZ = 8000, 48000
 MIN_TARGET_HZ = 1000  # of the set
 FULL_SCALE = 32768  # counts of a sample of 1.0
 MAX_WAV_CHANNELS = 64
-MAX_SET_SAMPLES = 512 << 20
+MAX_SET_SAMPLES = 256 << 20
+MAX_CHUNKS = 1000
 BLOCK = 1 << 16  # frames
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 ENCODINGS = {(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32)}
@@ -41,18 +42,24 @@ def read_wav_files(entries, data_config, reading):
             reading.add_fault(entry.name, fault)
             continue
         n_samples += len(samples)
-        if n_samples > MAX_SET_SAMPLES:
-            raise DataError(f"{reading.folder}: got {n_samples} samples, expected at most {MAX_SET_SAMPLES}; split it")
+        _check_size(reading, n_samples)
         clips.append((entry, samples, rate))
     target = data_config.sample_rate_hz or _most_common([rate for _, _, rate in clips])
+    _check_size(reading, sum(len(samples) * target / rate for _, samples, rate in clips))
     recordings = [_recording(*clip, target, data_config.window, reading) for clip in clips]
-    return recordings, [CHANNEL], [""], np.full(1, FULL_SCALE, np.float32), float(target)
+    return recordings, data_config.channels or [CHANNEL], [""], np.full(1, FULL_SCALE, np.float32), float(target)
+
+
+def _check_size(reading, n_samples):
+    if n_samples > MAX_SET_SAMPLES:
+        expected = f"at most {MAX_SET_SAMPLES}; split the folder"
+        raise DataError(f"{reading.folder}: got {n_samples:.0f} samples, expected {expected}")
 
 
 def _check_settings(data_config):
-    if data_config.channels not in ([], [CHANNEL]):
+    if len(data_config.channels) > 1:
         got = ", ".join(data_config.channels)
-        raise ConfigError(f"data.channels: got {got}, expected {CHANNEL} for WAV files; leave it out")
+        raise ConfigError(f"data.channels: got {got}, expected one channel for WAV files; leave it out")
     rate = data_config.sample_rate_hz
     if rate and not MIN_TARGET_HZ <= rate <= MAX_HZ:
         expected = f"{MIN_TARGET_HZ}..{MAX_HZ} Hz for WAV files"
@@ -137,7 +144,9 @@ def check_wav(raw):
 def _chunks(raw):
     """Start and size of the first chunk of each name; sizes are what the header says."""
     chunks, at = {}, 12
-    while at + 8 <= len(raw):
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(raw):
+            break
         name, size = struct.unpack_from("<4sI", raw, at)
         chunks.setdefault(name, (at + 8, size))
         if name == b"data":

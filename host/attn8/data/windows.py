@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import DataConfig
 from .files import SUFFIXES
+from .folder import BUNDLED as BUNDLED
 from .folder import load_recordings
 from .npz import MAX_DATA_BYTES, fault, read_npz
 from .recordings import MAX_CHANNELS, MAX_CLASSES, MAX_TEXT_BYTES, MAX_UNIT_BYTES
