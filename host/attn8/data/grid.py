@@ -10,7 +10,8 @@ JITTER = 0.1  # of a step: samples that are nearer to the regular grid stay as t
 RATE_TOLERANCE = 0.02  # files whose rates differ by less count as one rate
 LOW_PASS_FROM = 1.5  # a reduction of the rate by more averages, so that nothing aliases
 MAX_RATIO = 10.0  # between the rate of a file and that of the set
-LONGEST_STEP = 10  # samples; over a longer gap an error of the median adds up
+MISSING_FROM = 1.9  # steps; jitter alone is hardly ever that long
+LONGEST_STEP = 10  # steps; over a longer gap an error of the first mean adds up
 MAX_STRETCHES = 100  # of a file
 
 
@@ -32,18 +33,19 @@ class Gap:
 
 
 def typical_step(times, tick=0.0):
-    """Seconds from one sample to the next, as a mean in which missing samples and jitter cancel.
+    """Seconds from one sample to the next: the mean of the steps between which no sample is missing.
 
-    The median says how many samples each step stands for. Where time comes in coarse ticks it cannot: in whole
-    milliseconds 400 Hz is 2, 3, 2, 3. There it is the mean of the steps near the median.
+    In coarse ticks a missing sample looks like a long step (in whole milliseconds 700 Hz is 1, 2, 1, 1, 2); there
+    the first mean only says how many samples each step stands for.
 
     Args:
         times: float (S,) seconds, increasing.    tick: seconds by which each may be off.
     """
     steps = np.diff(times)
-    first = np.median(steps)
-    if tick > JITTER * first:
-        first = steps[np.abs(steps - first) <= 0.5 * first + tick].mean()
+    median = np.median(steps)
+    if tick <= JITTER * median:
+        return float(steps[steps < MISSING_FROM * median].mean())
+    first = steps[steps < MISSING_FROM * median + tick].mean()
     steps = steps[steps <= LONGEST_STEP * first]
     return float(steps.sum() / max(np.rint(steps / first).sum(), 1))
 
