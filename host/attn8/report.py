@@ -485,8 +485,8 @@ def render(facts):
     figures = {
         "curves": _curve_figures(facts["curves"]),
         "confusion": _confusion_figures(facts["confusion"]),
-        "classes": _class_figure("F1 of each class", facts["classes"]["per_class"], "f1", "{:.3f}"),
-        "groups": _class_figure("Accuracy of each test group", facts["classes"]["per_group"], "accuracy", "{:.1%}"),
+        "classes": _class_figure("F1 of each class", facts["classes"]["per_class"], "f1", svg.fraction),
+        "groups": _class_figure("Accuracy of each test group", facts["classes"]["per_group"], "accuracy", svg.percent),
         "bytes": _byte_figure(facts["bytes"]),
         "arena": _arena_figure(facts["arena"]),
         "cycles": _cycle_figure(facts["cycles"]),
@@ -529,7 +529,7 @@ def _class_figure(title, rows, key, form):
     bars = []
     for row in shown:
         values = [row[f"float_{key}"], row[f"int8_{key}"]]
-        bars.append((row["name"], values, " / ".join(form.format(value).replace("%", " %") for value in values)))
+        bars.append((row["name"], values, " / ".join(form(value) for value in values)))
     return svg.bars(title, bars, ("float", "INT8"), 1) if bars else ""
 
 

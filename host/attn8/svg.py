@@ -43,7 +43,7 @@ def number(value, digits=3):
 
 def percent(value, digits=1):
     """A fraction as a percentage; "–" for None and nan."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}\u00a0%"
 
 
 def fraction(value):
@@ -224,7 +224,7 @@ def _panel(plot, place, top, height, mark):
 
     parts += _levels(ticks(low, high, 3 if height < 120 else 4), y_place)
     if mark:
-        parts += _mark(place(mark[0]), mark[1], top, height)
+        parts += _mark(place(mark[0]), mark[1], top, height, _is_low(plot["series"], mark[0], (low + high) / 2))
     for style, (_, x, y) in zip(styles, plot["series"], strict=True):
         parts.append(_curve(_floats(x), _floats(y), place, y_place, style))
     parts.append(_line(LEFT, top + height, RIGHT, top + height, "axis"))
@@ -240,10 +240,17 @@ def _levels(values, y_place):
     return parts
 
 
-def _mark(x, text, top, height):
-    side = "end" if x > WIDTH / 2 else "start"
-    shift = -4 if side == "end" else 4
-    return [_line(x, top, x, top + height, "mark"), _text(x + shift, top + height - 5, text, "tick", anchor=side)]
+def _is_low(series, x, middle):
+    """Whether the lines run below the middle at x."""
+    at = [_floats(y)[np.abs(_floats(xs) - x).argmin()] for _, xs, y in series if len(xs)]
+    return float(np.nan_to_num(np.mean(at or [middle]), nan=middle)) < middle
+
+
+def _mark(x, text, top, height, above):
+    """A vertical line with its text where the lines of the panel are not."""
+    side, shift = ("end", -4) if x > WIDTH / 2 else ("start", 4)
+    y = top + 9 if above else top + height - 5
+    return [_line(x, top, x, top + height, "mark"), _text(x + shift, y, text, "tick", anchor=side)]
 
 
 def _legend(y_label, names, styles, top):

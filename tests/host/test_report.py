@@ -142,7 +142,9 @@ def test_scores_are_those_of_metrics_json(run, facts, shown):
     summary = facts["summary"]
     for key in ("float_accuracy", "float_macro_f1", "int8_accuracy", "int8_macro_f1", "model_bytes", "arena_bytes"):
         assert summary[key] == metrics[key]
-    assert f"{100 * metrics['int8_accuracy']:.1f} %" in shown.text and f"{metrics['int8_macro_f1']:.3f}" in shown.text
+    assert (
+        f"{100 * metrics['int8_accuracy']:.1f}\u00a0%" in shown.text and f"{metrics['int8_macro_f1']:.3f}" in shown.text
+    )
     assert {r["name"]: r["int8_accuracy"] for r in facts["classes"]["per_group"]} == {
         name: group["accuracy"] for name, group in metrics["per_group_int8"].items()
     }

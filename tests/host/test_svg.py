@@ -90,6 +90,15 @@ def test_a_line_goes_where_its_values_are():
     assert (x0, x1) == (svg.LEFT, svg.RIGHT) and y0 - y1 == 170
 
 
+@pytest.mark.parametrize("values, above", [([1.0, 0.1], True), ([0.1, 1.0], False)])
+def test_the_text_of_a_mark_keeps_clear_of_the_lines(values, above):
+    chart = svg.line_chart("x", [("a", [1, 2], values)], "epoch", "loss", (0, 1), mark=(2, "best"))
+    text = next(e for e in elements(chart, "text") if e.text == "best")
+    line = elements(chart, "line", "mark")[0]
+    middle = (float(line.get("y1")) + float(line.get("y2"))) / 2
+    assert (float(text.get("y")) < middle) == above
+
+
 @pytest.mark.parametrize("values", [[1e308, -1e308], [float("inf"), 1.0], [float("nan")] * 2, [5.0, 5.0], []])
 def test_values_that_cannot_be_scaled_still_make_a_figure(values):
     parsed(svg.line_chart("x", [("a", list(range(len(values))), values)], "epoch", "loss"))
@@ -115,7 +124,7 @@ def test_a_confusion_matrix_says_counts_and_row_percent_where_they_are():
     assert [e.get("fill-opacity") for e in right] == ["0.75", "1.00"]
     assert [e.get("fill-opacity") for e in wrong] == ["0.25"]
     assert float(wrong[0].get("x")) > float(right[0].get("x")) and wrong[0].get("y") == right[0].get("y")
-    assert wrong[0].find("title").text == "up called down: 2 (25.0 %)"
+    assert wrong[0].find("title").text == "up called down: 2 (25.0\u00a0%)"
 
 
 def test_a_hundred_classes_are_a_picture_of_all_of_them():
@@ -180,4 +189,4 @@ def test_texts_that_do_not_fit_are_cut_and_keep_their_whole_name():
 def test_numbers_read_as_numbers():
     shown = [svg.number(v) for v in (None, float("nan"), 8955981, 0.01234, 1234.5, -3)]
     assert shown == ["–", "–", "8,955,981", "0.0123", "1,234", "-3"]
-    assert svg.percent(0.9238) == "92.4 %" and svg.percent(None) == "–" and svg.fraction(0.93251) == "0.933"
+    assert svg.percent(0.9238) == "92.4\u00a0%" and svg.percent(None) == "–" and svg.fraction(0.93251) == "0.933"
