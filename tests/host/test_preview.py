@@ -35,7 +35,7 @@ def write(path, values, times=None):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Recordings of three people, one class rare and in one group, a gap of 50, a hole of 2, a broken file."""
+    """Recordings of three people, one class rare and in one group, a gap of 50, a hole of 2, two broken files."""
     folder = tmp_path_factory.mktemp("data") / "moves"
     for person, phase in (("anna", 0), ("ben", 1), ("cleo", 2)):
         write(folder / "slow" / f"{person}_1.csv", samples(400, 0.1, phase))
@@ -44,6 +44,7 @@ def folder(tmp_path_factory):
     kept = np.r_[0:100, 102:200, 250:400]
     write(folder / "slow" / "anna_2.csv", samples(400)[kept], 20 * kept)
     (folder / "slow" / "broken_1.csv").write_text(f"{HEADER}\n0,1\nTraceback\n")
+    (folder / "slow" / "empty_1.csv").write_text("")
     return folder
 
 
@@ -89,11 +90,11 @@ def test_rare_classes_and_those_of_one_group_are_pointed_out(facts):
 
 
 def test_gaps_holes_and_faults_are_counted_and_said_once(facts):
-    assert (facts["gaps"], facts["filled_samples"], facts["n_faults"]) == (1, 2, 2)
+    assert (facts["gaps"], facts["filled_samples"], facts["n_faults"]) == (1, 2, 3)
     text = re.sub(r"\s+", " ", text_of(facts))
     for fault in facts["faults"]:
         assert text.count(fault["text"]) == 1
-    assert facts["n_files"] == 9
+    assert facts["n_files"] == 10
 
 
 def test_lengths_are_those_of_the_recordings(facts, settings):

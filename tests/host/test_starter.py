@@ -118,6 +118,8 @@ def test_refused_folder_changes_nothing(tmp_path, monkeypatch, name):
         starter.new_project(name)
     assert listing(tmp_path) == before
     assert "expected" in str(error.value) and "\n" not in str(error.value)
+    if name in ("file", "dangling"):
+        assert "a file of that name" in str(error.value)
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -374,10 +376,10 @@ def test_a_window_on_the_board_never_holds_a_hole(programs):
     assert found == [[1, 2, 3, 3, 3, 4], [3, 3, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
 
 
-def test_model_of_other_channels_is_refused(programs):
+def test_model_of_other_channels_is_refused(programs, monkeypatch):
     main = programs("main")
     main.check(fake_model())
+    other = fake_model(channels=["ax", "ay", "az", "wx", "wy", "temperature"], units=["g"] * 3 + ["rad/s"] * 2 + [""])
+    monkeypatch.setattr(main, "attn8", types.SimpleNamespace(load=lambda path: other))
     with pytest.raises(ValueError, match=r"CHANNELS: got .* expected those of the model: .*'temperature'"):
-        main.check(
-            fake_model(channels=["ax", "ay", "az", "wx", "wy", "temperature"], units=["g"] * 3 + ["rad/s"] * 2 + [""])
-        )
+        main.main(1)
