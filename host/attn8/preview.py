@@ -10,11 +10,13 @@ import numpy as np
 from . import page, svg
 from .config import AugmentationConfig
 from .data import axes_triples, load_recordings, load_windows, split_windows, windows_of
+from .data.recordings import shown
 from .errors import DataError
 
 MOST_NAMED = 1000  # groups and faults in the JSON form
 MOST_ROWS = 20  # of a table in the terminal
 MOST_CHANNELS = 12  # that are drawn
+MOST_SHOWN = 400  # characters of a cell
 SPARK = "▁▂▃▄▅▆▇█"
 SPARK_COLUMNS = 60
 N_COPIES = 3
@@ -373,7 +375,7 @@ def render(facts):
     from rich.console import Group
     from rich.text import Text
 
-    parts = [Text(facts["data"], style="bold"), _summary(facts), *map(Text, facts["notes"]), ""]
+    parts = [Text(shown(facts["data"], MOST_SHOWN), style="bold"), _summary(facts), *map(Text, facts["notes"]), ""]
     parts += [_class_table(facts), "", _group_table(facts), "", _channel_table(facts), "", _split_table(facts), ""]
     return Group(*parts, *_augmentation_text(facts))
 
@@ -393,7 +395,7 @@ def _add_rows(table, rows, most=MOST_ROWS, n_rows=None):
     from rich.text import Text
 
     for row in rows[:most]:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(shown(str(cell), MOST_SHOWN)) for cell in row))
     n_more = (n_rows or len(rows)) - most
     if n_more > 0:
         table.add_row(f"and {n_more:,} more")
@@ -413,9 +415,8 @@ def _summary(facts):
 def summary_lines(facts):
     """(what, text) of the overview."""
     rate = facts["sample_rate_hz"]
-    window = f"{facts['window']:,} samples, one every {facts['hop']:,}"
-    if rate:
-        window = f"{facts['window']:,} samples = {facts['window'] / rate:.3g} s, one every {facts['hop']:,}"
+    window = f"{facts['window']:,} samples" + (f" = {facts['window'] / rate:.3g} s" if rate else "")
+    window += ", cut already" if facts["n_recordings"] is None else f", one every {facts['hop']:,} samples"
     lines = [("kind", KINDS.get(facts["kind"], facts["kind"]))]
     if facts["n_recordings"] is not None:
         lines.append(("recordings", f"{facts['n_recordings']:,}{_of_files(facts)}, {_duration(facts['seconds'])}"))
@@ -560,7 +561,7 @@ def _augmentation_text(facts):
         low, high = min(before.min(), after.min()), max(before.max(), after.max())
         _add_rows(table, [[name, "before", sparkline(before, low=low, high=high)]])
         _add_rows(table, [["", "after", sparkline(after, low=low, high=high)]])
-    return [*parts, "", Text(title, style="italic"), table]
+    return [*parts, "", Text(shown(title, MOST_SHOWN), style="italic"), table]
 
 
 def origin_text(origin, facts):
@@ -592,7 +593,7 @@ def _figures(facts):
 
 
 def _class_bars(facts):
-    rows = [(c["label"], [c["windows"]], f"{c['windows']:,} windows") for c in facts["classes"]]
+    rows = [(c["label"], [c["windows"]], f"{c['windows']:,} windows") for c in facts["classes"][: 2 * MOST_ROWS]]
     return svg.bars("windows of each class", rows)
 
 

@@ -199,6 +199,17 @@ def test_windows_that_came_cut_claim_no_recordings_or_seconds(npz):
     assert "recordings" not in text.split("classes")[0] and "1,480 more" in text
 
 
+def test_names_of_strangers_send_no_commands_to_the_terminal(tmp_path):
+    names = np.repeat(["\x1b[31mred\a", "tab\there", "ten", "\u202eleft"], 5)
+    np.savez(tmp_path / "s.npz", x=np.random.default_rng(0).normal(size=(20, 8, 1)), y=np.arange(20) % 2, group=names)
+    settings = apply_overrides(Config(), [f"data.file={json.dumps(str(tmp_path / 's.npz'))}", "data.folds=2"])
+    facts = preview.preview(settings)
+    text = text_of(facts)
+    assert "\\x1b[31mred" in text and text.replace("\n", "").isprintable()
+    preview.write_page(facts, tmp_path / "p.html")
+    assert "\x1b" not in (tmp_path / "p.html").read_text("utf-8")
+
+
 def test_json_stays_small_and_holds_no_samples(npz, facts):
     many = preview.preview(npz)
     assert len(json.dumps(many)) < 300_000
