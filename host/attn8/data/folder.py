@@ -116,7 +116,9 @@ def _bundled(data_config):
 
 def _index(text, known, key):
     if text not in known:
-        raise fault(f"data.{key}", "value", repr(text), "one of " + ", ".join(known), "correct it or set data.file")
+        raise DataError(
+            sentence(f"data.{key}", "", repr(text), "one of " + ", ".join(known), "correct it or set data.file")
+        )
     return known.index(text)
 
 

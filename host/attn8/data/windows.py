@@ -228,10 +228,10 @@ def _counts_of(recordings, model_counts_per_unit):
 
 def _test_of(recordings, recording):
     """Fixed test part (N,) of the recordings' ``part``, or None; without a part is train where another has one."""
-    parts = np.array([item.part for item in recordings.recordings])
-    if not parts.any():
+    parts = [item.part for item in recordings.recordings]
+    if not any(parts):
         return None
-    test = (parts == "test")[recording]
+    test = np.array([part == "test" for part in parts])[recording]
     if test.all() or not test.any():
         got = f"{test.sum()} of {len(test)} windows in test"
         raise fault(recordings.name, "manifest.csv, split", got, "some in train and some in test", "or leave it out")
