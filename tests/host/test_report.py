@@ -252,6 +252,28 @@ def test_a_missing_toolchain_costs_one_line(facts, shown):
     assert facts["summary"]["cycles"] is None
 
 
+def test_a_model_that_does_not_fit_the_board_costs_one_line(run, monkeypatch):
+    def too_large(*_, **__):
+        raise boards.BoardError("the model needs 300,000 bytes of RAM")
+
+    monkeypatch.setattr(boards, "bench", too_large)
+    assert report.facts(run)["cycles"]["missing"] == "the model needs 300,000 bytes of RAM"
+
+
+def test_a_model_that_would_take_minutes_to_emulate_names_the_command(run, monkeypatch):
+    monkeypatch.setattr(boards, "bench", lambda *_, **__: pytest.fail("emulated"))
+    monkeypatch.setattr(report, "MAX_BENCH_MACS", 10)
+    assert "attn8 bench model.a8 --board pico" in report.facts(run)["cycles"]["missing"]
+
+
+def test_other_data_take_the_place_of_the_configured(run, tmp_path):
+    names = {"labels": LABELS, "channels": ["<b>x", "y'\""], "units": ["</svg>", "g"], "sample_rate_hz": 50.0}
+    save(tmp_path / "more.npz", 24, 2, 3, ["new", "person"], counts_per_unit=[2.0, 8.0], **names)
+    found = report.facts(run, str(tmp_path / "more.npz"))
+    assert found["summary"]["dataset"] == "more"
+    assert found["summary"]["parts"]["test"] == {"n": 24, "groups": ["new", "person"]}
+
+
 def test_cycles_are_those_of_the_emulated_board(run, monkeypatch):
     from attn8.boards import rp2040
 
