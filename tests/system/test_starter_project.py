@@ -94,6 +94,44 @@ def test_main_reads_the_sensor_at_its_rate_and_names_a_class(project, trained):
     assert rest[-1].endswith("lost")
 
 
+LOCKED = """
+import micropython, sensor
+from array import array
+
+class Bus:
+    def write(self, address, register, value):
+        pass
+    def read(self, address, register, buffer):
+        buffer[0], buffer[1], buffer[13] = 0x10, 0x80, 0xFF
+
+sensor._source = sensor.Mpu6050(Bus())
+import attn8, main
+model = attn8.load("model.a8")
+scale, window, values = main.Scale(model), main.Window(model), array("h", [0] * 6)
+clock = sensor.Clock(200)
+
+def sample(n):
+    for _ in range(n):
+        if main.collect(clock, values, scale, window):
+            model.run(window.samples)
+            window.advance()
+
+sample(model.n_steps + 2)
+micropython.heap_lock()
+try:
+    sample(2 * model.hop)
+finally:
+    micropython.heap_unlock()
+print("locked", window.samples[0] == model.counts_per_unit[0] * 4224 // 4096)
+"""
+
+
+def test_sampling_and_running_allocate_nothing(project, trained):
+    del trained
+    (project / "locked.py").write_text(LOCKED)
+    assert micropython(project, "locked.py").split() == ["locked", "True"]
+
+
 UNHURRIED = """
 import sys, sensor
 class Clock:
