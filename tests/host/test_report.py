@@ -308,8 +308,22 @@ def test_unusual_shapes_make_a_page(tmp_path, data):
 
 
 def test_long_windows_make_a_small_page(tmp_path):
-    stem = ["model.stem.0.kernel=64", "model.stem.0.stride=64", "model.span=16", "training.batch_size=4"]
-    data = {"n_steps": 16000, "n_channels": 1, "n_classes": 2, "groups": ["a", "b"], "sample_rate_hz": 16000.0}
+    stem = [
+        "model.stem.0.channels=8",
+        "model.stem.0.kernel=64",
+        "model.stem.0.stride=64",
+        "model.span=16",
+        "training.batch_size=4",
+        "model.d_model=8",
+    ]
+    data = {
+        "n_steps": 16000,
+        "n_channels": 1,
+        "n_classes": 2,
+        "groups": ["a", "b"],
+        "per": 2,
+        "sample_rate_hz": 16000.0,
+    }
     folder = make_run(tmp_path, *stem, **data)
     assert report.write_report(folder)["bytes"] < 400_000
     assert "16,000 samples = 1 s at 16000 Hz" in Page((folder / "report.html").read_text("utf-8")).text
