@@ -39,6 +39,17 @@ def need(*programs):
     return paths[0] if len(paths) == 1 else paths
 
 
+def need_wasm():
+    """Skips the test where Node.js or the WebAssembly MicroPython is missing."""
+    from attn8.errors import ToolMissingError
+    from attn8.micropython_wasm import WASM
+
+    try:
+        WASM.command(WASM.heap_bytes)
+    except ToolMissingError as e:
+        missing("the WebAssembly MicroPython", str(e))
+
+
 def core_sources():
     """Returns the C files of the core."""
     return sorted(CORE.glob("a8_*.c"))

