@@ -396,6 +396,12 @@ def test_bursts_of_time_stamps_are_one_fault(tmp_path):
     assert "long gaps and" in fault_of(tmp_path, text(values(400), times.tolist())).text
 
 
+def test_more_filling_than_samples_is_one_fault(tmp_path):
+    times = np.cumsum(np.where(np.arange(N) % 10 == 9, 20.0, 0.02))
+    fault = fault_of(tmp_path, text(values(), times.tolist()), max_gap=1000)
+    assert fault.kind == "time" and "0 long gaps and 19" in fault.text
+
+
 def test_recordings_shorter_than_a_window_are_one_fault(tmp_path):
     folder(tmp_path, text(values(20), seconds(20)))
     (tmp_path / "rest/cleo_1.csv").write_text(text(values(30), seconds(30)))
@@ -403,6 +409,8 @@ def test_recordings_shorter_than_a_window_are_one_fault(tmp_path):
     assert [fault.kind for fault in set_.faults] == ["short"] and len(set_.recordings) == 3
     assert "2 of 5 recordings are too short (rest/cleo_1.csv, wave/anna_1.csv)" in set_.faults[0].text
     assert "data.window = 20 all" in set_.faults[0].text
+    with pytest.raises(DataError, match="2 of 5 recordings are too short"):
+        load_recordings(config(strict=True), tmp_path)
     with pytest.raises(DataError, match=r"data\.window = 200 fits the longest"):
         load_windows(config(window=201), tmp_path)
 

@@ -184,6 +184,13 @@ def test_one_class_is_a_data_error(tmp_path):
         read(write(tmp_path, "wave/anna_1.csv", "wave/ben_1.csv"))
 
 
+def test_folders_of_a_split_are_not_taken_for_classes(tmp_path):
+    write(tmp_path, "train/wave/anna_1.csv", "Test/wave/ben_1.csv", "train/rest/anna_1.csv", "Test/rest/ben_1.csv")
+    with pytest.raises(DataError, match=r"got the folders Test, train, expected names of classes; give data\.pattern"):
+        read(tmp_path)
+    assert read(tmp_path, pattern="*/{label}/{group}_*").labels == ["rest", "wave"]
+
+
 # ---- manifest
 
 

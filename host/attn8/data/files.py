@@ -18,6 +18,7 @@ MAX_FILES = 20_000
 MAX_ENTRIES = 500_000  # of all folders, whatever they are
 MAX_FILE_BYTES = 256 << 20
 MAX_MANIFEST_BYTES = 16 << 20
+PARTS = ("train", "training", "test", "testing", "val", "valid", "validation")  # no names of classes
 FIELDS = ("{label}", "{group}")
 
 
@@ -323,6 +324,9 @@ def class_names(recordings, data_config, folder):
     if data_config.labels:
         return list(data_config.labels)
     labels = sorted({recording.label for recording in recordings})
+    if all(label.casefold() in PARTS for label in labels):
+        advice = 'give data.pattern, as in "*/{label}/{group}_*", or move the folders of the classes to the top'
+        raise DataError(sentence(folder, "label", f"the folders {', '.join(labels)}", "names of classes", advice))
     if 2 <= len(labels) <= MAX_CLASSES:
         return labels
     got = f"{len(labels)} classes ({', '.join(labels[:3])})"
