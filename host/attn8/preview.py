@@ -455,16 +455,32 @@ def _gap_text(facts):
     return f"{facts['gaps']} that cut a recording, {facts['filled_samples']:,} samples filled in"
 
 
-def sparkline(values, columns=SPARK_COLUMNS, low=None, high=None):
-    """A line of blocks that shows at most ``columns`` values; more are averaged."""
+def sparkline(values, low=None, high=None):
+    """A line of blocks from ``low`` to ``high``, one a value; None takes the range of the values."""
     values = np.asarray(values, float)
-    if len(values) > columns:
-        values = np.array([part.mean() for part in np.array_split(values, columns)])
     low, high = (values.min() if low is None else low), (values.max() if high is None else high)
     if not high > low:
         return SPARK[len(SPARK) // 2] * len(values)
     steps = np.clip((values - low) / (high - low) * len(SPARK), 0, len(SPARK) - 1)
     return "".join(SPARK[int(step)] for step in steps)
+
+
+def sparklines(before, after, columns=SPARK_COLUMNS):
+    """Two lines of at most ``columns`` values on one scale.
+
+    Args:
+        before, after: (T,); more than ``columns`` are averaged. Where that would wipe out what there is, as in sound,
+            each column shows its swing instead, the highest less the lowest value.
+
+    Returns:
+        (line, line, True for swings).
+    """
+    parts = [np.array_split(np.asarray(values, float), min(columns, len(values))) for values in (before, after)]
+    means, swings = ([np.array([of(part) for part in line]) for line in parts] for of in (np.mean, np.ptp))
+    is_swing = bool(means[0].std() < 0.5 * np.std(before))
+    lines = swings if is_swing else means
+    low, high = min(line.min() for line in lines), max(line.max() for line in lines)
+    return *(sparkline(line, low, high) for line in lines), is_swing
 
 
 def _class_table(facts):
@@ -538,7 +554,8 @@ def part_remark(part):
     """What a user should know about a part of the split, or nothing."""
     if not part["without"]:
         return ""
-    return f"no {_names(part['without'], 5)} in it: nothing is measured there; record all classes in every group"
+    absent = _names(part["without"], 5)
+    return f"no window of {absent}: how well it is recognised is not measured; record every class in every group"
 
 
 def _names(names, most=MOST_ROWS):
@@ -557,10 +574,9 @@ def _augmentation_text(facts):
     title = f"one window, before and after: {origin_text(found['window'], facts)}"
     table = _table(None, ("<channel", "<", "<"))
     for c, name in enumerate(plots.channels):
-        before, after = plots.window[:, c], plots.copies[0][:, c]
-        low, high = min(before.min(), after.min()), max(before.max(), after.max())
-        _add_rows(table, [[name, "before", sparkline(before, low=low, high=high)]])
-        _add_rows(table, [["", "after", sparkline(after, low=low, high=high)]])
+        before, after, is_swing = sparklines(plots.window[:, c], plots.copies[0][:, c])
+        kind = ", swing" * is_swing
+        _add_rows(table, [[name, f"before{kind}", before], ["", f"after{kind}", after]])
     return [*parts, "", Text(shown(title, MOST_SHOWN), style="italic"), table]
 
 

@@ -284,12 +284,23 @@ def test_without_torch_only_the_varied_copies_are_missing(settings, facts, monke
 # ---- as text and as a page -----------------------------------------------------------------------------------------
 
 
-def test_sparkline_fits_its_columns_and_shows_the_shape():
+def test_sparkline_shows_the_shape():
     assert preview.sparkline(np.arange(8)) == "▁▂▃▄▅▆▇█"
-    assert preview.sparkline(np.arange(1000), 10)[::9] == "▁█"
-    assert len(preview.sparkline(np.sin(np.arange(977)), 60)) == 60
     assert preview.sparkline([3, 3, 3]) == "▅▅▅"
     assert preview.sparkline([0, 1], low=0, high=8) == "▁▂"
+
+
+def test_sparklines_share_a_scale_and_fit_their_columns():
+    before, after, is_swing = preview.sparklines(np.arange(1000), 2 * np.arange(1000), 10)
+    assert (before, after, is_swing) == ("▁▁▁▂▂▃▃▄▄▄", "▁▂▂▃▄▅▆▇██", False)
+    assert [len(line) for line in preview.sparklines(np.arange(7), np.arange(7))[:2]] == [7, 7]
+
+
+def test_sound_shows_its_swing_where_a_mean_would_show_nothing():
+    t = np.arange(16000)
+    loud_in_the_middle = np.sin(t) * np.exp(-(((t - 8000) / 2000) ** 2))
+    before, after, is_swing = preview.sparklines(loud_in_the_middle, 0.5 * loud_in_the_middle)
+    assert is_swing and before[0] == "▁" and before[30] == "█" and after[30] in "▄▅" and len(before) == 60
 
 
 def test_text_names_everything_and_takes_no_label_for_markup(facts):
