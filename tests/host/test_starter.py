@@ -265,6 +265,34 @@ def test_mpu6050_gives_its_counts_without_the_temperature(programs):
     assert chip.registers == {0x6B: 1, 0x1A: 3, 0x1B: 0x18, 0x1C: 0x10}
 
 
+class CircuitPythonI2c:
+    """The same chip behind the calls of CircuitPython."""
+
+    def __init__(self):
+        self.chip, self.refusals = Chip(), 2
+
+    def try_lock(self):
+        self.refusals -= 1
+        return self.refusals < 0
+
+    def writeto(self, address, data):
+        assert self.refusals < 0
+        self.chip.writeto_mem(address, data[0], data[1:])
+
+    def writeto_then_readfrom(self, address, out, into):
+        self.chip.readfrom_mem_into(address, out[0], into)
+
+
+def test_mpu6050_is_read_on_circuitpython_too(programs, monkeypatch):
+    bus = CircuitPythonI2c()
+    monkeypatch.setitem(sys.modules, "board", types.SimpleNamespace(I2C=lambda: bus))
+    sensor = programs("sensor")
+    out = array("h", [0] * 6)
+    sensor.read_sample(out)
+    assert list(out) == [4096, -4096, 32767, -32768, 1, -1]
+    assert bus.chip.registers == {0x6B: 1, 0x1A: 3, 0x1B: 0x18, 0x1C: 0x10}
+
+
 def test_board_without_its_sensor_is_an_error_not_a_simulation(programs):
     with pytest.raises(OSError, match=r"no MPU6050 answers.*check the wires"):
         programs("sensor", machine_with(Chip(answers=False)))
