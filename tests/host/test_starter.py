@@ -344,6 +344,16 @@ def test_clock_counts_what_is_late_and_what_is_lost(programs, monkeypatch):
     assert (clock.place, clock.late, clock.lost) == (7, 2, 3)
 
 
+def test_clock_counts_a_sleep_that_took_too_long(programs, monkeypatch):
+    sensor = programs("sensor")
+    time = Time(sensor, monkeypatch)
+    clock = sensor.Clock(50)
+    clock.wait()
+    monkeypatch.setattr(sensor, "sleep_ms", lambda ms: time.spend(1000 * ms + 9000))
+    clock.wait()
+    assert (clock.late, clock.lost) == (1, 0)
+
+
 def test_capture_prints_units_and_the_true_time(programs, monkeypatch, capsys):
     capture, sensor = programs("capture"), programs("sensor")
     Time(sensor, monkeypatch)

@@ -165,12 +165,12 @@ class Clock:
             lost += 1
             left = ticks_diff(self._due, ticks_us())
         self.lost += lost
-        if left < -self.period_us // 10:
-            self.late += 1
         if left > 2000:
             sleep_ms(left // 1000 - 1)
-        while ticks_diff(self._due, ticks_us()) > 0:
-            pass
+        while left > 0:
+            left = ticks_diff(self._due, ticks_us())
+        if left < -self.period_us // 10:
+            self.late += 1
         return lost
 
     def _advance(self):
