@@ -165,7 +165,7 @@ FAULTS = {
     "underscore": (lambda: edit(17, values()[15, 1].astype(str), "1_0"), "value", "line 17, column ay: got '1_0'"),
     "inf": (lambda: edit(17, values()[15, 1].astype(str), "-inf"), "value", "line 17, column ay: got -inf"),
     "large": (lambda: edit(17, values()[15, 1].astype(str), "1e31"), "value", "line 17, column ay: got 1e+31"),
-    "cells": (lambda: edit(9, ",", ",1,"), "value", "line 9: got 7 cells, expected 4"),
+    "cells": (lambda: edit(9, ",", ",1,"), "value", "line 9: got 7 cells ('0.14,1,"),
     "no_header": (without_header, "header", "line 1: got numbers, expected a header with the channel names"),
     "no_rows": (lambda: good().splitlines()[0], "value", "no rows behind the header"),
     "empty": (lambda: "", "header", "an empty file"),

@@ -184,6 +184,13 @@ def test_one_class_is_a_data_error(tmp_path):
         read(write(tmp_path, "wave/anna_1.csv", "wave/ben_1.csv"))
 
 
+def test_a_rare_label_that_looks_like_a_misspelling_is_noted(tmp_path):
+    write(tmp_path, *(f"{label}/{who}_1.csv" for label in ("wave", "rest") for who in "abcdefg"), "waves/h_1.csv")
+    note = "label waves: 1 of 15 recordings, and 7 of wave; if that is a misspelling, rename it, or give the classes"
+    assert [line.startswith(note) for line in read(tmp_path).notes] == [True]
+    assert not read(tmp_path, labels=["wave", "rest", "waves"]).notes
+
+
 def test_folders_of_a_split_are_not_taken_for_classes(tmp_path):
     write(tmp_path, "train/wave/anna_1.csv", "Test/wave/ben_1.csv", "train/rest/anna_1.csv", "Test/rest/ben_1.csv")
     with pytest.raises(DataError, match=r"got the folders Test, train, expected names of classes; give data\.pattern"):

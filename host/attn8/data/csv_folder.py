@@ -306,7 +306,8 @@ def _rows(rows, header, raw, reading):
         cells = split_line(line, header.delimiter)
         if len(cells) != header.n_cells and not (len(cells) == header.n_cells + 1 and not cells[-1].strip()):
             expected = f"{header.n_cells}, as in the header"
-            cut = FileFault("value", f"line {number}", f"{len(cells)} cells", expected, "correct or remove the line")
+            got = f"{len(cells)} cell{'s' * (len(cells) != 1)} ({quoted(line)})"
+            cut = FileFault("value", f"line {number}", got, expected, "correct or remove the line")
             continue
         if times is not None:
             read_time = read_time or _time_reader(cells[header.time.index], comma)

@@ -2,14 +2,16 @@
 
 import bisect
 import csv
+import difflib
 import itertools
 import os
 import stat
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigError, DataError
-from .recordings import MAX_CLASSES, MAX_TEXT_BYTES, FileFault, fits, quoted, sentence, shown
+from .recordings import MAX_CLASSES, MAX_HINTS, MAX_TEXT_BYTES, FileFault, fits, quoted, sentence, shown
 
 SUFFIXES = {"csv": (".csv", ".tsv"), "wav": (".wav", ".wave")}
 MANIFEST = "manifest.csv"
@@ -19,6 +21,7 @@ MAX_ENTRIES = 500_000  # of all folders, whatever they are
 MAX_FILE_BYTES = 256 << 20
 MAX_MANIFEST_BYTES = 16 << 20
 PARTS = ("train", "training", "test", "testing", "val", "valid", "validation")  # no names of classes
+RARE = 0.2  # share of the recordings of the most common label
 FIELDS = ("{label}", "{group}")
 
 
@@ -332,6 +335,21 @@ def class_names(recordings, data_config, folder):
     got = f"{len(labels)} classes ({', '.join(labels[:3])})"
     advice = "a classifier needs two or more: one folder for each class"
     raise DataError(sentence(folder, "label", got, f"2..{MAX_CLASSES}", advice))
+
+
+def misspelt(recordings):
+    """A line on each label of few recordings whose name is nearly that of a common one; without ``data.labels``."""
+    counts = Counter(recording.label for recording in recordings)
+    rare = [label for label, n in counts.items() if n <= RARE * max(counts.values())][:MAX_HINTS]
+    lines = []
+    for label in sorted(rare):
+        nearest = difflib.get_close_matches(label, [other for other in counts if other not in rare], n=1, cutoff=0.8)
+        if nearest:
+            lines.append(
+                f"label {label}: {counts[label]} of {len(recordings)} recordings, and {counts[nearest[0]]} of "
+                f"{nearest[0]}; if that is a misspelling, rename it, or give the classes in data.labels"
+            )
+    return lines
 
 
 # ---- manifest.csv --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import DataError
 from . import grid
 from .csv_folder import read_csv_files
-from .files import class_names, entries_of, folder_kind
+from .files import class_names, entries_of, folder_kind, misspelt
 from .npz import fault, read_npz
 from .recordings import Fault, Reading, Recording, Recordings, sentence, shown
 from .wav_folder import read_wav_files
@@ -43,7 +43,9 @@ def load_recordings(data_config, folder=None, need_labels=True):
     if not found:
         raise _nothing_left(reading)
     _leave_out_short(set_, data_config, reading)
-    set_.labels = class_names(set_.recordings, data_config, reading.folder) if need_labels else []
+    if need_labels:
+        set_.labels = class_names(set_.recordings, data_config, reading.folder)
+        set_.notes += [] if data_config.labels else misspelt(set_.recordings)
     return set_
 
 

@@ -39,7 +39,7 @@ class Windows:
         group_names: text of each group.
         notes: one line on each thing the user should know about the data.
         recording: int64 (N,), index into ``recording_names``, or None where the windows came cut.
-        start: int64 (N,), first sample of each window in its recording, or None.
+        start: int64 (N,), first sample of each window in its file, at the rate of the set, or None.
         recording_names: text of each recording.
     """
 
