@@ -10,6 +10,7 @@ import click
 from . import __version__
 
 EXIT_FAILED = 1  # click itself exits 2 for wrong usage
+GROUPS_SHOWN = 12
 PIPE_WIDTH = 120  # columns of a table that no terminal shows
 INSTALL_TORCH = (
     "pip install 'attn8[train]', or before it, to do without a GPU: "
@@ -161,21 +162,32 @@ def _settings(config, overrides, data=None, init=None, freeze=None):
         settings = apply_overrides(settings, ['data.function=""', f"data.file={file}"])
         if not config:
             settings = apply_overrides(settings, [f"model.name={json.dumps(_name_of(data))}"])
+        if not config and not init and Path(data).is_dir():
+            settings = _settings_of_folder(settings, data)
     return apply_overrides(settings, list(overrides))
+
+
+def _settings_of_folder(settings, folder):
+    """Without a config, a folder of WAV takes the settings for waveforms."""
+    from .config import for_audio
+    from .data import folder_kind
+
+    return for_audio(settings) if folder_kind(folder) == "wav" else settings
 
 
 def _windows(output, settings, trust_code=False):
     """Loads the configured windows and says what the user should know about them."""
-    from .data import load_windows
+    from .workflow import training_windows
 
-    windows = load_windows(settings.data, trust_code=trust_code)
+    windows = training_windows(settings, trust_code)
     for note in windows.notes:
         output.say(note)
     return windows
 
 
 def _scores(metrics):
-    which = f"test windows of group {', '.join(metrics['test_groups'])}"
+    names = metrics["test_groups"]
+    which = "test windows of " + (f"group {', '.join(names)}" if len(names) <= GROUPS_SHOWN else f"{len(names)} groups")
     if not metrics.get("held_out", True):
         which = "windows, all in the file; whether the model was trained on some of them is not known"
     lines = [f"{metrics['dataset']}: {metrics['n_test']} {which}"]
@@ -185,9 +197,11 @@ def _scores(metrics):
             lines.append(f"{kind:5}  accuracy {metrics[f'{kind}_accuracy']:.1%}  macro-F1 {f1:.3f}")
     if "agreement_fakequant_int8" in metrics:
         lines.append(f"quantized and packed model agree on {metrics['agreement_fakequant_int8']:.2%} of windows")
-    groups = metrics.get("per_group_int8", {})
-    for name, g in groups.items():
+    groups = list(metrics.get("per_group_int8", {}).items())
+    for name, g in groups[:GROUPS_SHOWN]:
         lines.append(f"  group {name}: accuracy {g['accuracy']:.1%}  macro-F1 {g['macro_f1']:.3f}")
+    if len(groups) > GROUPS_SHOWN:
+        lines.append(f"  and {len(groups) - GROUPS_SHOWN} more groups; --json and the report have more of them")
     return "\n".join(lines)
 
 

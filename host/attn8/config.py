@@ -304,6 +304,16 @@ def with_init(config, run_dir, freeze=None):
     return replace(config, training=replace(config.training, init=str(run_dir), freeze=freeze or "none"))
 
 
+AUDIO_RATE_HZ = 16000
+
+
+def for_audio(config):
+    """The settings for waveforms: windows of a second, three strided convolutions that leave 63 tokens."""
+    stem = [{"channels": 32, "kernel": 64, "stride": 16}, *[{"channels": 32, "kernel": 8, "stride": 4}] * 2]
+    data = {"data.window": AUDIO_RATE_HZ, "data.hop": AUDIO_RATE_HZ // 2, "data.sample_rate_hz": float(AUDIO_RATE_HZ)}
+    return override(config, data | {"model.stem": stem})
+
+
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 

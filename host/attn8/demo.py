@@ -8,6 +8,7 @@ from . import backends, boards, config, workflow
 from .data import load_windows, split_windows
 from .errors import ToolMissingError
 from .model_file import check_file, read_model
+from .report import write_report
 
 N_WINDOWS = 64  # of the test part, run on every back end
 
@@ -21,7 +22,7 @@ def run_demo(out, say, settings=None, seed=None, progress=True):
         settings: config.Config; None = the shipped one.
 
     Returns:
-        the metrics, as in OUT/metrics.json.
+        the metrics, as in OUT/metrics.json, and "report", the path of the page.
     """
     from . import train  # noqa: F401  (says at once that PyTorch is missing)
 
@@ -29,20 +30,23 @@ def run_demo(out, say, settings=None, seed=None, progress=True):
     settings = settings or config.shipped_config()
     windows = load_windows(settings.data)
     split = split_windows(windows, settings.data)
-    say(f"1/6 train: {len(split.train)} windows of {len(split.train_groups)} people, {settings.training.epochs} epochs")
+    say(f"1/7 train: {len(split.train)} windows of {len(split.train_groups)} people, {settings.training.epochs} epochs")
     metrics = workflow.train_run(settings, windows, out, seed, progress)
-    say("2/6 quantize: ranges calibrated on training windows; every number is an integer from here on")
-    say(f"3/6 pack: {out / 'model.a8'}")
+    say("2/7 quantize: ranges calibrated on training windows; every number is an integer from here on")
+    say(f"3/7 pack: {out / 'model.a8'}")
     workflow.pack_run(out, out / "model.a8")
-    say("4/6 check: structure, checksum, golden vectors")
+    say("4/7 check: structure, checksum, golden vectors")
     check_file(out / "model.a8")
-    say(f"5/6 run: the first {N_WINDOWS} test windows on every back end")
+    say(f"5/7 run: the first {N_WINDOWS} test windows on every back end")
     data, x = read_model(out / "model.a8"), windows.x[split.test]
     metrics["backends"], skipped = _run_everywhere(data, x, say)
-    say("6/6 bench: one window on an emulated RP2040")
-    metrics["rp2040"] = _try("rp2040", skipped, say, lambda: _bench(data))
+    say("6/7 bench: one window on an emulated RP2040")
+    bench = _try("rp2040", skipped, say, lambda: boards.bench(data, "pico"))
+    metrics["rp2040"] = {key: bench[key] for key in ("cycles", "ms_at_125mhz", "source")} if bench else None
     metrics["skipped"] = skipped
     workflow._write_json(out / workflow.METRICS, metrics)
+    say(f"7/7 report: {out / 'report.html'}, the whole run on one page")
+    metrics["report"] = write_report(out, windows=windows, bench=bench)["file"]
     return metrics
 
 
@@ -71,11 +75,6 @@ def _run_backend(name, data, x):
     return result
 
 
-def _bench(data):
-    bench = boards.bench(data, "pico")
-    return {key: bench[key] for key in ("cycles", "ms_at_125mhz", "source")}
-
-
 def render(metrics, out):
     """Returns the short table that ends the demo."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -95,6 +94,7 @@ def render(metrics, out):
         table.add_row("RP2040", _speed(metrics["rp2040"]))
     for name, reason in metrics["skipped"].items():
         table.add_row(f"{name} skipped", reason)
+    table.add_row("report", f"{out}/report.html: open it in a browser")
     table.add_row("next", f"attn8 info {out}/model.a8")
     return table
 

@@ -86,11 +86,14 @@ class Attention(nn.Module):
         self.register_buffer("bias_index", (offset + self.left).clamp(0, self.left + self.right), persistent=False)
 
     def forward(self, x):
-        query, key, value = (self.split_heads(linear(x)) for linear in (self.query, self.key, self.value))
-        scores = query @ key.transpose(2, 3) / math.sqrt(self.head_dim) + self.relative_bias[:, self.bias_index]
-        scores = scores.masked_fill(self.outside, -math.inf)
-        mixed = scores.softmax(3) @ value
+        mixed = self.weights(x) @ self.split_heads(self.value(x))
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x):
+        """How query i weighs key j: (N, T, D) to (N, H, T, T), 0 outside the window, rows that add up to 1."""
+        query, key = self.split_heads(self.query(x)), self.split_heads(self.key(x))
+        scores = query @ key.transpose(2, 3) / math.sqrt(self.head_dim) + self.relative_bias[:, self.bias_index]
+        return scores.masked_fill(self.outside, -math.inf).softmax(3)
 
     def split_heads(self, x):
         """(N, T, D) to (N, H, T, D / H)."""

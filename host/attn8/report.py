@@ -34,7 +34,9 @@ _RECORDS = {
 _KIND = {"input": 0, "conv1d_s8": 1, "linear_s8": 1, "windowed_attention_s8": 2, "add_s8": 3}
 
 
-def write_report(run_dir, path=None, data=None, board="pico", trust_code=False, say=lambda text: None):
+def write_report(
+    run_dir, path=None, data=None, board="pico", trust_code=False, say=lambda text: None, windows=None, bench=None
+):
     """Writes the page of a run.
 
     Args:
@@ -42,6 +44,7 @@ def write_report(run_dir, path=None, data=None, board="pico", trust_code=False, 
         data: .npz or folder in place of the configured data.    board: a name of boards.BOARDS.
         trust_code: allow ``data.function`` of the configuration to run.
         say: called with a line of text before each long step.
+        windows: data.Windows, loaded already.    bench: what ``boards.bench`` found for the model of this run.
 
     Returns:
         dict: file, bytes, sections (list of their names).
@@ -51,7 +54,7 @@ def write_report(run_dir, path=None, data=None, board="pico", trust_code=False, 
         BoardError: for an unknown board.
     """
     path = Path(run_dir) / "report.html" if path is None else Path(path)
-    html = render(facts(run_dir, data, board, trust_code, say))
+    html = render(facts(run_dir, data, board, trust_code, say, windows, bench))
     try:
         n_bytes = page.write(path, html)
     except OSError as error:
@@ -91,7 +94,7 @@ class _Tested:
         return self.run.windows.group[self.test]
 
 
-def facts(run_dir, data=None, board="pico", trust_code=False, say=lambda text: None):
+def facts(run_dir, data=None, board="pico", trust_code=False, say=lambda text: None, windows=None, bench=None):
     """Gathers everything that the page shows.
 
     Args and Raises:
@@ -104,11 +107,11 @@ def facts(run_dir, data=None, board="pico", trust_code=False, say=lambda text: N
 
     target = boards.board(board)
     history = read_history(run_dir)
-    run = open_run(run_dir, data, trust_code)
+    run = open_run(run_dir, data, trust_code, windows=windows)
     notes = _notes(run)
     say(f"report: {len(run.split.test)} test windows through the float and the INT8 model")
     tested = _test(run)
-    cycles = _cycle_facts(tested.packed, target, say)
+    cycles = _cycle_facts(tested.packed, target, say, bench)
     return {
         "run": Path(run_dir).absolute().name,
         "model": tested.parsed.graph.name,
@@ -355,22 +358,23 @@ def _short(name):
     return name.removesuffix("_s8").replace("windowed_attention", "attention").replace("_", " ")
 
 
-def _cycle_facts(packed, target, say):
+def _cycle_facts(packed, target, say, bench=None):
     """Cycles op by op, or the reason why there are none."""
     info = profile.info(packed)
     found = {"board": target.name, "processor": target.processor, "clock_mhz": target.clock_hz / 1e6}
     found["ops"] = info["ops"]
-    if info["macs"] > MAX_BENCH_MACS:
+    if bench is None and info["macs"] > MAX_BENCH_MACS:
         reason = (
             f"{info['macs']:,} multiply-accumulates a window take minutes to emulate; "
             f"count them with: attn8 pack RUN -o model.a8 && attn8 bench model.a8 --board {target.name}"
         )
         return found | {"missing": reason}
-    say(f"report: cycles of one window on an emulated {target.processor}")
-    try:
-        bench = boards.bench(packed, target.name, vectors=1)
-    except (ToolMissingError, boards.BoardError) as error:
-        return found | {"missing": str(error)}
+    if bench is None:
+        say(f"report: cycles of one window on an emulated {target.processor}")
+        try:
+            bench = boards.bench(packed, target.name, vectors=1)
+        except (ToolMissingError, boards.BoardError) as error:
+            return found | {"missing": str(error)}
     keys = ("cycles", "ms", "clock_mhz", "source", "ops", "stack_bytes", "code_bytes")
     return found | {key: bench[key] for key in keys}
 
@@ -442,7 +446,7 @@ def attention_weights(model, x):
 
     found = []
     hooks = [
-        block.attention.register_forward_pre_hook(lambda layer, inputs: found.append(_weights(layer, inputs[0])))
+        block.attention.register_forward_pre_hook(lambda layer, inputs: found.append(layer.weights(inputs[0])))
         for block in model.blocks
     ]
     try:
@@ -452,12 +456,6 @@ def attention_weights(model, x):
         for hook in hooks:
             hook.remove()
     return [weights.numpy() for weights in found]
-
-
-def _weights(layer, x):
-    query, key = layer.split_heads(layer.query(x)), layer.split_heads(layer.key(x))
-    scores = query @ key.transpose(2, 3) / math.sqrt(layer.head_dim) + layer.relative_bias[:, layer.bias_index]
-    return scores.masked_fill(layer.outside, -math.inf).softmax(3)
 
 
 def _worst(tested):

@@ -58,6 +58,23 @@ def open_run(run_dir, data=None, trust_code=False, quantized=True, windows=None)
     return OpenRun(folder, settings, meta, model, net, windows, run_split(windows, meta))
 
 
+def training_windows(settings, trust_code=False):
+    """Loads the windows that a configuration trains on; float ones in the scale of the run that it starts from.
+
+    Args:
+        settings: config.Config.    trust_code: allow ``data.function`` to run.
+    """
+    windows = load_windows(settings.data, trust_code=trust_code)
+    if settings.training.init:
+        from .train import load_meta
+
+        meta = load_meta(settings.training.init)
+        scale = np.asarray(meta["counts_per_unit"], dtype=np.float32)
+        if meta["channels"] == windows.channels and not np.array_equal(scale, windows.counts_per_unit):
+            return load_windows(settings.data, counts_per_unit=scale, trust_code=trust_code)
+    return windows
+
+
 def train_run(
     settings,
     windows,
@@ -99,7 +116,7 @@ def resume_run(run_dir, progress=True, say=lambda text: None, trust_code=False):
     from .train import load_run_config, resume
 
     settings = load_run_config(run_dir)
-    windows = load_windows(settings.data, trust_code=trust_code)
+    windows = training_windows(settings, trust_code)
     return _finish(resume(run_dir, windows, progress=progress, say=say), windows, progress)
 
 

@@ -51,14 +51,25 @@ def own_data(path):
     np.savez(path, x=x, y=y, group=np.arange(120) // 20, labels=np.array(["still", "shake"]))
 
 
+def shell(script, folder):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run(["sh", "-ec", script], **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_commands_of_a_new_project_run(tmp_path):
+    script = readme.command("new").replace("train config.toml", "train config.toml --set training.epochs=2")
+    assert script.count("epochs=2") == 1
+    done = shell(script, tmp_path)
+    assert "model.a8: ok" in done.stdout
+    assert (tmp_path / "gestures" / "runs" / "first" / "report.html").stat().st_size > 50_000
+
+
 def test_commands_and_device_code_for_own_data_run(tmp_path):
     own_data(tmp_path / "gestures.npz")
-    script = readme.command("own").replace("epochs=20", "epochs=2")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert done.returncode == 0, done.stderr
+    done = shell(readme.command("own").replace("epochs=20", "epochs=2"), tmp_path)
     assert done.stdout.strip().endswith(("still", "shake"))
     code = readme.block("code", "device")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
