@@ -130,7 +130,7 @@ def _damaged(run_dir, error):
     reason = (str(error).splitlines() or ["nothing"])[0][:200]
     return RunError(
         f"run {run_dir}: {CHECKPOINT}: got {reason}, expected what `attn8 train` writes after every epoch; "
-        "train the run again with --yes"
+        "train the run again"
     )
 
 
@@ -188,13 +188,13 @@ def check_same(facts, config, windows, run_dir):
         name, got, expected = difference
         raise RunError(
             f"run {run_dir}: config.toml: {name}: got {got}, expected {expected} as when the training began; "
-            "set it back, or train again with --yes"
+            "set it back, or train the run anew"
         )
     fingerprint = windows.fingerprint()
     if fingerprint != facts["fingerprint"]:
         raise RunError(
             f"run {run_dir}: {windows.name}: got windows with the fingerprint {fingerprint[:12]}, expected "
-            f"{facts['fingerprint'][:12]} as when the training began; bring those data back, or train again with --yes"
+            f"{facts['fingerprint'][:12]} as when the training began; bring those data back, or train the run anew"
         )
 
 

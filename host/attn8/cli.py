@@ -330,9 +330,9 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed, trust_c
     if target.endswith(".toml"):
         raise click.UsageError(f"{target} is a config; add --folds N")
     if Path(target).is_dir():
-        output.result(workflow.evaluate_run(target, data, trust_code), _scores)
+        output.result(workflow.evaluate_run(target, data, trust_code, output.say), _scores)
         return
-    output.result(workflow.evaluate_file(target, data, backend), _scores)
+    output.result(workflow.evaluate_file(target, data, backend, output.say), _scores)
 
 
 def _fold_table(found):
@@ -402,7 +402,7 @@ def run(output, file, data, backend):
     """Run a model file on windows (the x of an .npz) and print a class per window."""
     from . import workflow
 
-    found = workflow.run_file(file, data, backend)
+    found = workflow.run_file(file, data, backend, output.say)
     output.say(f"{found['n_windows']} windows on {found['backend']}, SHA-256 of the outputs {found['sha256']}")
     output.result(found, lambda f: "\n".join(f["predicted"]))
 
@@ -455,10 +455,12 @@ def preview(output, data, config, out, overrides, seed, trust_code):
 )
 def new(output, folder):
     """Make a starter project: config, a small sample of recordings, capture and main programs for a board."""
+    import shlex
+
     from . import starter
 
     found = starter.new_project(folder)
-    output.result(found, lambda f: "\n".join([*f["files"], "", f"next: cd {folder} && attn8 train config.toml"]))
+    output.result(found, lambda f: "\n".join([*f["files"], "", f"next: cd {shlex.quote(folder)} && attn8 train config.toml"]))
 
 
 def main():

@@ -275,24 +275,36 @@ def pack_run(run_dir, path):
     return {"file": str(path), **profile.info(data)}
 
 
-def evaluate_run(run_dir, data=None, trust_code=False):
-    """Evaluates float and INT8 of a run on its test groups, or on the test part of other data."""
+def evaluate_run(run_dir, data=None, trust_code=False, say=lambda text: None):
+    """Evaluates float and INT8 of a run on its test groups, or on the test part of other data.
+
+    ``say`` gets a line on each thing to know about other data.
+    """
     run = open_run(run_dir, data, trust_code)
+    if data:
+        _say_all(run.windows.notes, say)
     return evaluate_split(run.settings, run.model, run.net, run.meta, run.windows, run.split)
 
 
-def evaluate_file(path, data=None, backend="auto"):
+def _say_all(notes, say):
+    for note in notes:
+        say(note)
+
+
+def evaluate_file(path, data=None, backend="auto", say=lambda text: None):
     """Evaluates a packed file.
 
     Args:
         path: model file.    backend: see backends.open_backend.
         data: .npz or folder (its ``test`` windows where it marks some, else all); None = the people that the
             shipped model never saw, for that model alone: a file does not say what it was trained on.
+        say: gets a line on each thing to know about the data.
     """
     packed = read_model(path)
     g = reference.parse(packed).graph
     data_config = config.shipped_config().data if data is None else _cut_for_file(g)
     windows = load_windows(data_config, data, g.counts_per_unit)
+    _say_all(windows.notes, say)
     if data is None and packed != config.shipped_model_path().read_bytes():
         raise DataError(f"{path}: does not say what it was trained on; evaluate the run folder, or give --data DATA")
     _check_fit(windows, [g.n_steps, g.n_channels], g.labels)
@@ -350,13 +362,18 @@ def _as_input(x, g, name):
     return x.astype(np.int8)
 
 
-def run_file(path, data_path, backend):
-    """Runs the windows of an .npz (only its ``x`` is needed) or a folder. Returns outputs and their hash."""
+def run_file(path, data_path, backend, say=lambda text: None):
+    """Runs the windows of an .npz (only its ``x`` is needed) or a folder. Returns outputs and their hash.
+
+    ``say`` gets a line on each thing to know about the data.
+    """
     from .data import load_x
 
     packed = read_model(path)
     g = reference.parse(packed).graph
-    x = load_x(data_path, g.counts_per_unit, _cut_for_file(g))
+    notes = []
+    x = load_x(data_path, g.counts_per_unit, _cut_for_file(g), notes)
+    _say_all(notes, say)
     if list(x.shape[1:]) != [g.n_steps, g.n_channels]:
         raise DataError(
             f"{data_path}: x: got windows of {list(x.shape[1:])}, expected [{g.n_steps}, {g.n_channels}] (T, C); "

@@ -12,11 +12,12 @@ from .files import SUFFIXES
 from .folder import BUNDLED as BUNDLED
 from .folder import load_recordings
 from .npz import MAX_DATA_BYTES, fault, read_npz
-from .recordings import MAX_CHANNELS, MAX_CLASSES, MAX_TEXT_BYTES, MAX_UNIT_BYTES
+from .recordings import MAX_CHANNELS, MAX_CLASSES, MAX_TEXT_BYTES, MAX_UNIT_BYTES, shown
 
 MAX_WINDOW = 32767
 MAX_VALUES = 1 << 20  # of a window: the largest tensor of a model file
 MULAW_FULL_SCALE = 32767  # counts of a sample of 1.0
+MAX_GROUP_NAME = 256  # characters
 BLOCKS = 20  # parts into which windows without groups are cut
 X_KEYS = ("x", "encoding", "counts_per_unit")
 KEYS = (*X_KEYS, "y", "group", "test", "labels", "channels", "units", "sample_rate_hz")
@@ -490,7 +491,7 @@ def _groups(source, arrays, y, test, notes):
     if len(names) < 2:
         raise fault(source, "group", f"1 group in {len(y)} windows", "2 or more", "or leave group out")
     texts = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
-    return index.reshape(-1).astype(np.int64), texts
+    return index.reshape(-1).astype(np.int64), [shown(text, MAX_GROUP_NAME) for text in texts]
 
 
 def _blocks(y, test):
