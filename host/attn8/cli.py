@@ -460,7 +460,8 @@ def new(output, folder):
     from . import starter
 
     found = starter.new_project(folder)
-    output.result(found, lambda f: "\n".join([*f["files"], "", f"next: cd {shlex.quote(folder)} && attn8 train config.toml"]))
+    output.result(found, lambda f: "\n".join(f["files"]))
+    output.say(f"next: cd {shlex.quote(folder)} && attn8 train config.toml")
 
 
 def main():

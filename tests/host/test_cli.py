@@ -10,7 +10,7 @@ import pytest
 from attn8 import cli, reference
 from models import random_model, windows_for
 
-VERBS = ["demo", "train", "quantize", "pack", "evaluate", "check", "info", "run", "bench"]
+VERBS = ["demo", "train", "quantize", "pack", "evaluate", "report", "check", "info", "run", "bench", "data", "new"]
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
 
 
@@ -37,15 +37,16 @@ def data_file(tmp_path, model_file):
     return path
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "data"] + ["data preview"])
 def test_help_of_every_verb_needs_no_torch_and_has_an_example(verb):
-    out, _ = attn8(verb, "--help")
+    out, _ = attn8(*verb.split(), "--help")
     assert "Example:" in out
     assert f"attn8 {verb}" in out
 
 
 def test_help_lists_every_verb():
     assert list(cli.cli.commands) == VERBS
+    assert list(cli.cli.commands["data"].commands) == ["preview"]
 
 
 def test_importing_the_program_loads_nothing_heavy():

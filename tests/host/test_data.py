@@ -444,6 +444,6 @@ def test_channel_dropout_gives_the_mean(batch):
 def test_group_names_that_no_terminal_can_print_are_escaped(tmp_path):
     x, y = np.zeros((4, 8, 1), np.int16), np.array([0, 1, 0, 1])
     np.savez(tmp_path / "w.npz", x=x, y=y, group=np.array(["\ud800", "a\x1b[2J", "\ud800", "a\x1b[2J"]))
-    windows = load_windows(Config().data, tmp_path / "w.npz")
-    assert windows.group_names == ["a\\x1b[2J", "\\ud800"]
-    assert len(windows.fingerprint()) == 64
+    found = load_windows(DataConfig(), tmp_path / "w.npz")
+    assert found.group_names == ["a\\x1b[2J", "\\ud800"]
+    assert len(found.fingerprint()) == 64
