@@ -1,7 +1,6 @@
 """QuantGraph to bytes: twice, first without golden outputs, then with those that reference.py computed."""
 
 import hashlib
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from . import graph as g
 from . import reference, spec
+from .atomic import write_atomic
 from .errors import PackError
 
 _STRUCT = {"u8": "B", "u16": "H", "i16": "h", "i32": "i", "f32": "f"}
@@ -37,12 +37,7 @@ def save(data, path):
     """Writes a file beside its target, then replaces the target, so that a failed write loses nothing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + f".{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_atomic(path, data)
 
 
 def _checked(data):

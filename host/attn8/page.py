@@ -1,11 +1,11 @@
 """Pages that stand alone: templates filled with autoescape, written whole or not at all."""
 
-import os
 from pathlib import Path
 
 import jinja2
 
 from . import __version__, svg
+from .atomic import write_atomic
 
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(0x7F, 0xA0)), "\ufffd")
 
@@ -33,10 +33,5 @@ def write(path, html):
     path = Path(path)
     content = html.encode("utf-8", "replace")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_atomic(path, content)
     return len(content)

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from . import arithmetic, graph, reference
+from .atomic import write_atomic
 from .errors import QuantizeError, RunError
 from .golden import choose_golden
 from .layers import TokenBatchNorm
@@ -527,8 +528,6 @@ def to_graph(net, config, meta):
 
 def save_quantized(net, run_dir):
     """Writes RUN/quantized.safetensors whole or not at all."""
-    from .run_folder import write_atomic
-
     write_atomic(run_dir / QUANTIZED, safetensors_torch.save(net.state_dict()))
 
 

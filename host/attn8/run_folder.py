@@ -4,12 +4,12 @@ config.toml is written last and removed first: where it lies, everything beside 
 """
 
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 
+from .atomic import remove_torn_writes, write_atomic
 from .config import load_config, to_toml
 from .errors import Attn8Error, RunError
 from .model import Attn8Net
@@ -18,6 +18,7 @@ CONFIG, META, WEIGHTS, HISTORY = "config.toml", "meta.json", "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 FROM_WEIGHTS = ("quantized.safetensors", "metrics.json", "report.html")
 RESULTS = (WEIGHTS, HISTORY, *FROM_WEIGHTS, CHECKPOINT)
+FILES = (CONFIG, META, *RESULTS)
 META_VERSION = 1
 META_KEYS = {
     "version": int,
@@ -52,7 +53,7 @@ def start_run(out_dir, config, windows, split, checkpoint):
         out_dir.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG, *RESULTS, META):
             (out_dir / name).unlink(missing_ok=True)
-        remove_torn_writes(out_dir)
+        remove_torn_writes(out_dir, FILES)
         write_atomic(out_dir / META, json.dumps(make_meta(windows, split), indent=2).encode() + b"\n")
         write_atomic(out_dir / CHECKPOINT, checkpoint)
         write_atomic(out_dir / CONFIG, to_toml(config).encode())
@@ -95,32 +96,10 @@ def append_history(metrics, out_dir):
         stream.write(json.dumps(metrics) + "\n")
 
 
-def write_atomic(path, content):
-    """Write bytes beside ``path``, then replace it: a reader sees the old file or the new one."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def drop_results(out_dir):
     """Remove what was made from weights that training is about to replace."""
     for name in FROM_WEIGHTS:
         (Path(out_dir) / name).unlink(missing_ok=True)
-
-
-def remove_torn_writes(out_dir):
-    """Remove what a killed ``write_atomic`` left beside the files of a run."""
-    for name in (CONFIG, META, *RESULTS):
-        for left in Path(out_dir).glob(f".{name}.*"):
-            if left.suffix[1:].isdigit():
-                left.unlink(missing_ok=True)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------

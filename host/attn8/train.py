@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from . import checkpoint
+from .atomic import remove_torn_writes, write_atomic
 from .checkpoint import TrainingState
 from .data import axes_triples, split_windows
 from .data.augment import Augment
@@ -20,17 +21,16 @@ from .model import Attn8Net
 from .progress import ProgressBar
 from .run_folder import (
     CHECKPOINT,
+    FILES,
     WEIGHTS,
     append_history,
     drop_results,
     load_meta,
     load_run,
     load_run_config,
-    remove_torn_writes,
     save_history,
     save_weights,
     start_run,
-    write_atomic,
 )
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "resume",
     "run_epochs",
     "train",
-    "write_atomic",
 ]
 
 
@@ -146,7 +145,7 @@ def resume(run_dir, windows, progress=True, say=lambda text: None):
         drop_results(run_dir)
     else:
         say(f"resume: training is finished after {len(state.history)} epochs, nothing is left to train")
-    remove_torn_writes(run_dir)
+    remove_torn_writes(run_dir, FILES)
     save_all(state, run_dir)
     return finish(state, config, windows, split, run_dir, progress, say)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from . import backends, config, pack, profile, reference
+from .atomic import write_atomic
 from .data import Split, load_windows, split_windows
 from .errors import DataError, RunError
 from .evaluate import confusion_matrix, per_group, scores
@@ -403,6 +404,4 @@ def read_metrics(run_dir):
 
 
 def _write_json(path, value):
-    from .train import write_atomic
-
     write_atomic(path, json.dumps(value, indent=2).encode() + b"\n")

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 
 from safetensors import torch as safetensors_torch  # noqa: E402
 
-from attn8 import checkpoint, run_folder  # noqa: E402
+from attn8 import atomic, checkpoint, run_folder  # noqa: E402
 from attn8 import train as module  # noqa: E402
 from attn8.data import split_windows  # noqa: E402
 from attn8.train import new_model, resume, train  # noqa: E402
@@ -126,8 +126,8 @@ class Changes:
 
     def __init__(self, monkeypatch, kill_at):
         self.n, self.kill_at = 0, kill_at
-        real_replace, real_unlink, real_append = run_folder.os.replace, Path.unlink, module.append_history
-        monkeypatch.setattr(run_folder.os, "replace", lambda *a: self.step() or real_replace(*a))
+        real_replace, real_unlink, real_append = atomic.os.replace, Path.unlink, module.append_history
+        monkeypatch.setattr(atomic.os, "replace", lambda *a: self.step() or real_replace(*a))
         monkeypatch.setattr(Path, "unlink", lambda path, **k: (path.exists() and self.step()) or real_unlink(path, **k))
         monkeypatch.setattr(module, "append_history", lambda *a: self.step() or real_append(*a))
 

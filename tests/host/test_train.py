@@ -13,8 +13,9 @@ from trainings import small_config, tones
 torch = pytest.importorskip("torch")
 
 from attn8 import train as module  # noqa: E402
+from attn8.atomic import write_atomic  # noqa: E402
 from attn8.data import split_windows  # noqa: E402
-from attn8.train import load_run, make_optimizer, new_model, train, write_atomic  # noqa: E402
+from attn8.train import load_run, make_optimizer, new_model, train  # noqa: E402
 
 
 def test_training_learns_and_leaves_a_run_that_loads(tmp_path):
