@@ -230,6 +230,15 @@ def test_fine_tuning_that_was_stopped_ends_the_same_without_the_other_run(base, 
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_fine_tuned_network_of_the_caller_trains_like_one_made_here(base, tmp_path):
+    config, windows = tuning(base, "model.dropout=0.5"), tones()
+    train(config, windows, tmp_path / "a", progress=False)
+    model = new_model(config, windows, split_windows(windows, config.data))
+    train(config, windows, tmp_path / "b", progress=False, model=model)
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert first == second
+
+
 def test_float_data_are_brought_to_the_scale_of_the_run(base):
     assert fine_tune.scale_of(base, 3).tolist() == [1000, 1000, 1000]
     assert fine_tune.scale_of(base, 2) is None

@@ -12,6 +12,7 @@ from trainings import small_config, tones
 
 torch = pytest.importorskip("torch")
 
+from attn8 import checkpoint  # noqa: E402
 from attn8 import train as module  # noqa: E402
 from attn8.atomic import write_atomic  # noqa: E402
 from attn8.data import split_windows  # noqa: E402
@@ -78,6 +79,8 @@ def test_interrupt_leaves_the_last_finished_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "epoch_metrics", interrupted)
     result = train(small_config(), windows, tmp_path, progress=False)
     assert result.interrupted and len(result.history) == 2
+    _, tensors = checkpoint.read(tmp_path)  # of the end of epoch 2; the third had trained when it was stopped
+    assert all(values.equal(tensors[f"model.{name}"]) for name, values in result.model.state_dict().items())
     _, model, _ = load_run(tmp_path)
     assert np.array_equal(predict_float(model, windows.x), predict_float(result.model, windows.x))
 
