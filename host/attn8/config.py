@@ -248,7 +248,10 @@ def apply_overrides(config, overrides):
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set: got {_short(text)!r}, expected table.key=value, as in training.epochs=30")
-        values.append((key.strip(), _parse_value(value.strip())))
+        text = value.strip()
+        value = _parse_value(text)
+        is_text = isinstance(value, int | float) and key.strip() in TEXT_SETTINGS
+        values.append((key.strip(), text if is_text else value))
     return override(config, values)
 
 
@@ -304,6 +307,7 @@ def with_init(config, run_dir, freeze=None):
     return replace(config, training=replace(config.training, init=str(run_dir), freeze=freeze or "none"))
 
 
+TEXT_SETTINGS = ("model.name", "model.version")  # of which a number is a text too
 AUDIO_RATE_HZ = 16000
 
 

@@ -31,7 +31,7 @@ def run_demo(out, say, settings=None, seed=None, progress=True):
     windows = load_windows(settings.data)
     split = split_windows(windows, settings.data)
     say(f"1/7 train: {len(split.train)} windows of {len(split.train_groups)} people, {settings.training.epochs} epochs")
-    metrics = workflow.train_run(settings, windows, out, seed, progress)
+    metrics = workflow.train_run(settings, windows, out, seed, progress, replace_unfinished=True)
     say("2/7 quantize: ranges calibrated on training windows; every number is an integer from here on")
     say(f"3/7 pack: {out / 'model.a8'}")
     workflow.pack_run(out, out / "model.a8")

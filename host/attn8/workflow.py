@@ -114,11 +114,14 @@ def train_run(
 
 def resume_run(run_dir, progress=True, say=lambda text: None, trust_code=False):
     """Goes on with a training that was stopped, to the weights of one that was not. Returns as train_run does."""
-    from .train import load_run_config, resume
+    from .train import load_meta, load_run_config, resume
 
     settings = load_run_config(run_dir)
-    windows = training_windows(settings, trust_code)
-    return _finish(resume(run_dir, windows, progress=progress, say=say), windows, progress)
+    windows = _run_windows(settings, load_meta(run_dir), trust_code=trust_code)
+    result = resume(run_dir, windows, progress=progress, say=say)
+    if (Path(run_dir) / METRICS).exists():  # all was done: a model of `quantize --mode train` stays as it is
+        return read_metrics(run_dir) | {"interrupted": False}
+    return _finish(result, windows, progress)
 
 
 def _finish(result, windows, progress):
@@ -343,7 +346,8 @@ def evaluate_folds(settings, windows, folds, out, seed=None, progress=True, say=
     for fold in range(folds):
         say(f"fold {fold + 1} of {folds}")
         part = replace(settings, data=replace(settings.data, folds=folds, fold=fold))
-        results.append(train_run(part, windows, Path(out) / f"fold{fold}", seed, progress))
+        folder = Path(out) / f"fold{fold}"
+        results.append(train_run(part, windows, folder, seed, progress, replace_unfinished=True))
         if results[-1]["interrupted"]:
             raise RunError(f"evaluate: stopped in fold {fold} of {folds}; run it again")
     summary = {}

@@ -199,3 +199,8 @@ def test_ten_thousand_mangled_files_raise_nothing_but_config_error():
         accepted += 1
         assert parse_config(to_toml(config)) == config
     assert 0 < accepted < 10_000
+
+
+def test_number_given_for_a_name_or_version_is_a_text():
+    config = apply_overrides(Config(), ["model.version=2", "model.name=7", "training.epochs=3"])
+    assert (config.model.version, config.model.name, config.training.epochs) == ("2", "7", 3)
