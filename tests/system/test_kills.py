@@ -1,6 +1,6 @@
 """A training that SIGKILL ends at random moments, and that is resumed, leaves the files of one that nothing ended.
 
-ATTN8_KILLS sets the number of kills (4 here; 20 by hand: ATTN8_KILLS=20 pytest -s tests/system/test_resume.py, which
+ATTN8_KILLS sets the number of kills (4 here; 20 by hand: ATTN8_KILLS=20 pytest -s tests/system/test_kills.py, which
 prints where they hit). A kill waits for a phase of the process to begin and then for a random part of the time that
 the phase took in the undisturbed run, so that most kills hit training although Python takes longer to start.
 """
