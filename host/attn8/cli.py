@@ -8,6 +8,7 @@ import sys
 import click
 
 from . import __version__
+from .terminal import Printable, one_line, printable
 
 EXIT_FAILED = 1  # click itself exits 2 for wrong usage
 GROUPS_SHOWN = 12
@@ -66,12 +67,12 @@ class Output:
 
     @property
     def progress(self):
-        return not self.quiet and sys.stderr.isatty()
+        return not self.quiet and _is_terminal(sys.stderr)
 
     def say(self, text):
         """One line for a person, on stderr."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(one_line(text), err=True)
 
     def result(self, value, render):
         """Prints a dict as JSON, or what ``render(value)`` makes of it: text or a rich renderable."""
@@ -80,16 +81,21 @@ class Output:
             return
         shown = render(value)
         if isinstance(shown, str):
-            click.echo(shown)
+            click.echo(printable(shown))
             return
         from rich.console import Console
 
-        if sys.stdout.isatty():
+        shown = Printable(shown)
+        if _is_terminal(sys.stdout):
             Console(highlight=False).print(shown, markup=False)
             return
         console = Console(width=PIPE_WIDTH, highlight=False, file=io.StringIO())
         console.print(shown, markup=False)
         click.echo("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
+
+
+def _is_terminal(stream):
+    return stream is not None and stream.isatty()  # None: closed before the program began
 
 
 def _run(function, output, verbose, arguments):
@@ -101,18 +107,19 @@ def _run(function, output, verbose, arguments):
     except (Attn8Error, ModelError) as error:
         if verbose:
             raise
-        click.echo(f"attn8: {error}", err=True)
+        click.echo(f"attn8: {one_line(error)}", err=True)
         sys.exit(EXIT_FAILED)
     except ModuleNotFoundError as error:
         if verbose or error.name != "torch":
             raise
         click.echo(f"attn8: this verb needs PyTorch, which is missing: {INSTALL_TORCH}", err=True)
         sys.exit(EXIT_FAILED)
-    except (OSError, MemoryError) as error:
-        if verbose:
+    except (OSError, MemoryError, RuntimeError) as error:
+        no_memory = isinstance(error, MemoryError) or "allocate memory" in str(error)  # torch's is a RuntimeError
+        if verbose or (isinstance(error, RuntimeError) and not no_memory):
             raise
-        what = "not enough memory" if isinstance(error, MemoryError) else str(error)
-        click.echo(f"attn8: {what}; -v shows where", err=True)
+        what = "not enough memory; try shorter windows, a larger stride or a smaller batch" if no_memory else error
+        click.echo(f"attn8: {one_line(what)}; -v shows where", err=True)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         click.echo("attn8: stopped", err=True)
@@ -148,7 +155,7 @@ def _settings(config, overrides, data=None, init=None, freeze=None):
 
     With data of one's own, the model takes their name unless it was given.
     """
-    from .config import apply_overrides, load_config, shipped_config, with_init
+    from .config import apply_overrides, load_config, override, shipped_config, with_init
 
     settings = load_config(config) if config else with_init(None, init) if init else shipped_config()
     if init:
@@ -158,10 +165,9 @@ def _settings(config, overrides, data=None, init=None, freeze=None):
     if data:
         from pathlib import Path
 
-        file = json.dumps(str(Path(data).absolute()))
-        settings = apply_overrides(settings, ['data.function=""', f"data.file={file}"])
+        settings = override(settings, {"data.function": "", "data.file": str(Path(data).absolute())})
         if not config:
-            settings = apply_overrides(settings, [f"model.name={json.dumps(_name_of(data))}"])
+            settings = override(settings, {"model.name": _name_of(data)})
         if not config and not init and Path(data).is_dir():
             settings = _settings_of_folder(settings, data)
     return apply_overrides(settings, list(overrides))

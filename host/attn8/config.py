@@ -7,15 +7,17 @@ It imports neither torch nor numpy, so that ``--help`` stays quick.
 import dataclasses
 import difflib
 import importlib.resources
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .errors import ConfigError
+from .terminal import one_line
 
 # ruff: noqa: RUF009  (option() returns a dataclass field)
 
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 17
 MAX_STAGES = 4
 MAX_AXES = 64
 MAX_TEXTS = 256  # classes or channels
@@ -193,7 +195,7 @@ def load_config(path):
     """Read a configuration file.
 
     Args:
-        path: a TOML file of at most 1 MB. paths inside it (``data.file``, ``training.init``, a .py in
+        path: a TOML file of at most 128 kB. paths inside it (``data.file``, ``training.init``, a .py in
             ``data.function``) are relative to its folder.
     Returns:
         Config, with these paths made absolute.
@@ -219,10 +221,22 @@ def load_config(path):
     return config
 
 
+# The parser of Python takes time and memory that grow with the square of the parts of a dotted key.
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_DEEP_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{32}}", re.ASCII)
+
+
+def _parse_toml(text):
+    deep = _DEEP_KEY.search(text)
+    if deep:
+        raise ValueError(f"a key of more than 32 parts at character {deep.start()}")
+    return tomllib.loads(text)
+
+
 def parse_config(text, source="config"):
     """Turn TOML, as text or UTF-8 bytes, into a Config; ``source`` names it in messages."""
     try:
-        table = tomllib.loads(text.decode() if isinstance(text, bytes) else text)
+        table = _parse_toml(text.decode() if isinstance(text, bytes) else text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: is not TOML ({_short(error)}); correct that line") from None
     return config_from_dict(table)
@@ -478,7 +492,7 @@ def _short(value):
         text = value if isinstance(value, str) else str(value) if isinstance(value, Exception) else repr(value)
     except (ValueError, RecursionError):
         text = f"a {type(value).__name__} too large to print"
-    text = text.encode("ascii", "backslashreplace").decode().replace("\n", " ")
+    text = one_line(text.replace("\n", " "))
     return text if len(text) <= 120 else text[:117] + "..."
 
 
@@ -487,7 +501,7 @@ def _short(value):
 
 def _parse_value(text):
     try:
-        table = tomllib.loads("value = " + text)
+        table = _parse_toml("value = " + text)
     except (ValueError, RecursionError):
         return text
     return table["value"] if len(table) == 1 else text

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+MAX_SCORES = 1 << 26  # attention scores in memory at a time
 
 def confusion_matrix(y, predicted, n_classes):
     """Count windows: int64 (n_classes, n_classes), row = true class, column = predicted class."""
@@ -46,19 +47,25 @@ def per_group(y, predicted, group, group_names, n_classes):
     }
 
 
+def batch_size(model, most=256):
+    """How many windows at a time leave the attention scores of a network, float or quantized, within MAX_SCORES."""
+    return max(1, min(most, MAX_SCORES // model.scores_per_window))
+
+
 def predict_float(model, x, batch=256):
     """Logits of the float model.
 
     Args:
         model: Attn8Net, or any module with the same forward.
         x: int16 (N, T, C), counts.
-        batch: windows at a time.
+        batch: windows at a time, fewer where attention would fill the memory.
     Returns:
         float32 (N, n_outputs); the model is left in the mode it was in.
     """
     import torch
 
     training = model.training
+    batch = batch_size(model, batch)
     model.eval()
     try:
         with torch.inference_mode():

@@ -166,8 +166,17 @@ class MicroPythonModel:
             (folder / "model.a8").write_bytes(self.data)
             (folder / "windows").write_bytes(np.ascontiguousarray(x, dtype=self.dtype).tobytes())
             self._script(folder, "run", "model.a8", "windows", "outputs")
-            outputs = np.fromfile(folder / "outputs", dtype=np.int8)
-        return outputs.reshape(len(x), len(self.graph.labels))
+            outputs = self._outputs(folder / "outputs")
+        shape = len(x), len(self.graph.labels)
+        if outputs.size != shape[0] * shape[1]:
+            raise MicroPythonError(f"{self.name} gave {outputs.size} outputs, expected {shape[0]} x {shape[1]}")
+        return outputs.reshape(shape)
+
+    def _outputs(self, path):
+        try:
+            return np.frombuffer(path.read_bytes(), dtype=np.int8)
+        except OSError:
+            raise MicroPythonError(f"{self.name} ended without an error and wrote no outputs") from None
 
     def selftest(self):
         """Runs the golden vectors in the file on MicroPython; returns True.

@@ -32,19 +32,15 @@ def cache_folder():
 def find_package():
     """Returns the path of the package's micropython.mjs.
 
-    Looked for in $ATTN8_MICROPYTHON_WASM (that file or its folder), in node_modules of the working folder and the
-    folders above it, and in ``cache_folder()``.
+    Looked for in $ATTN8_MICROPYTHON_WASM (that file or its folder), else in ``cache_folder()``; never beside the
+    data, because Node.js runs what is found.
 
     Raises:
-        ToolMissingError: if it is in none of them.
+        ToolMissingError: if it is not there.
     """
     named = os.environ.get("ATTN8_MICROPYTHON_WASM")
-    if named:
-        candidates = [Path(named), Path(named, _LOADER)]
-    else:
-        here = Path.cwd()
-        candidates = [root / "node_modules" / PACKAGE / _LOADER for root in (here, *here.parents, cache_folder())]
-    for candidate in candidates:
+    cached = cache_folder() / "node_modules" / PACKAGE / _LOADER
+    for candidate in [Path(named), Path(named, _LOADER)] if named else [cached]:
         if candidate.is_file():
             return candidate.resolve()
     if named:

@@ -42,6 +42,7 @@ class Attn8Net(nn.Module):
         self.blocks = nn.ModuleList(Block(model, n_tokens) for _ in range(model.layers))
         self.norm = token_norm(model.norm, model.d_model)
         self.head = nn.Linear(model.d_model, n_outputs)
+        self.scores_per_window = model.heads * n_tokens**2  # of one layer's attention
 
     def forward(self, x):
         """x float (N, T, C) in counts -> logits float (N, n_outputs)."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 from . import arithmetic, graph, reference
 from .atomic import write_atomic
 from .errors import QuantizeError, RunError
+from .evaluate import batch_size, predict_float
 from .golden import choose_golden
 from .layers import TokenBatchNorm
 
@@ -371,6 +372,7 @@ def fold(model, input_range=None):
     folder.linear((folder.append(FoldedPool(source, model.n_tokens)), gain, shift), model.head)
     net = QuantNet(folder.ops, n_stem_ops, offset, model.input_std, largest, model.window)
     net.scales[0] = input_scale
+    net.scores_per_window = model.scores_per_window
     return net
 
 
@@ -408,8 +410,9 @@ def calibrate(model, x, settings):
     return net, {"observer": best, "sqnr_db": found}
 
 
-def _observe(net, x, observers, batch=256):
+def _observe(net, x, observers):
     """Returns {observer: float64 (ops,) step sizes}."""
+    batch = batch_size(net)
     with torch.no_grad():
         parts = [net.float_tensors(torch.from_numpy(x[i : i + batch]).float())[1:] for i in range(0, len(x), batch)]
     steps = {name: [] for name in observers}
@@ -453,8 +456,6 @@ def fit_temperature(net, x, y):
         net: calibrated QuantNet.
         x, y: windows and classes that training did not see, where there are any.
     """
-    from .evaluate import predict_float
-
     logits, labels = torch.from_numpy(predict_float(net, x)).double(), torch.from_numpy(y)
     candidates = np.geomspace(0.5, 4.0, 61)
     losses = [float(functional.cross_entropy(logits / t, labels)) for t in candidates]

@@ -188,3 +188,42 @@ def test_evaluate_of_a_file_reports_accuracy_and_f1(model_file, tmp_path):
     assert found["int8_accuracy"] == pytest.approx((predicted == y).mean())
     assert 0 <= found["int8_macro_f1"] <= 1
     assert found["n_test"] == 12
+
+
+def test_names_from_outside_reach_no_terminal_raw(tmp_path):
+    evil = "\x1b[31m\u202eEVIL"
+    for arguments in (("check", f"{evil}.a8"), ("data", "preview", tmp_path / evil), ("evaluate", tmp_path / evil)):
+        out, err = attn8(*arguments, code=1)
+        assert "EVIL" in err
+        assert "\x1b" not in out + err and "\u202e" not in out + err
+
+
+def test_tables_keep_their_styles_and_escape_their_texts():
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from attn8.terminal import Printable
+
+    table = Table("name")
+    table.add_row("\x1b[31mEVIL")
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=60)
+    console.print(Printable(table))
+    text = console.file.getvalue()
+    assert "\\x1b[31mEVIL" in text
+    assert "\x1b[1m" in text  # the heading is still bold
+
+
+def test_paths_may_hold_any_printable_character(tmp_path):
+    folder = tmp_path / "csv 😀 ü"
+    folder.mkdir()
+    _, err = attn8("data", "preview", folder, code=1)
+    assert f"{folder}: got no" in err or f"{folder}" in err
+    assert "no such file" not in err
+
+
+def test_result_survives_a_closed_stdout(model_file):
+    command = f'"{sys.executable}" -m attn8.cli info "{model_file}" >&-'
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert "Traceback" not in done.stderr

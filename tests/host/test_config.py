@@ -204,3 +204,17 @@ def test_ten_thousand_mangled_files_raise_nothing_but_config_error():
 def test_number_given_for_a_name_or_version_is_a_text():
     config = apply_overrides(Config(), ["model.version=2", "model.name=7", "training.epochs=3"])
     assert (config.model.version, config.model.name, config.training.epochs) == ("2", "7", 3)
+
+
+@pytest.mark.parametrize("text", [".".join("a" * 40000) + " = 1", "[" + ".".join('"a"' for _ in range(9000)) + "]"])
+def test_key_of_thousands_of_parts_is_refused_at_once(text):
+    with pytest.raises(ConfigError, match="more than 32 parts"):
+        parse_config(text)
+    with pytest.raises(ConfigError):
+        apply_overrides(Config(), [f"data.axes={{{text}}}"])
+
+
+def test_fault_shows_no_control_characters():
+    with pytest.raises(ConfigError) as e:
+        parse_config('[training]\nseed = "\\u001b[31mEVIL\\u0000"')
+    assert "\x1b" not in str(e.value) and "\0" not in str(e.value)

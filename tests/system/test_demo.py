@@ -103,9 +103,9 @@ def test_demo_ends_as_the_readme_shows(demo, needs_everything):
 
 def test_demo_table_names_what_a_newcomer_asks(demo):
     _, out, err = demo
-    for word in ("float model", "int8 model", "same bytes", "RP2040", "attn8 info"):
+    for word in ("float model", "int8 model", "same bytes", "RP2040", "report.html", "attn8 info"):
         assert word in out
-    assert "6/6 bench" in err
+    assert "7/7 report" in err
 
 
 def test_every_class_has_a_golden_vector(demo):
