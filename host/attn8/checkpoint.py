@@ -10,17 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
 
 from .errors import RunError
-from .run_folder import CHECKPOINT
+from .run_folder import CHECKPOINT, TENSOR_FAULTS, checked, load_weights, read_tensors, reason_of
 
 VERSION = 1
 LINE_KEYS = {"epoch", "loss", "train_accuracy", "train_macro_f1"}  # of every line of metrics.jsonl
 VALIDATION_KEYS = {"validation_accuracy", "validation_macro_f1", "validation_loss"}
 HARMLESS = {"model": ("name", "version", "threshold"), "training": ("init",)}  # no later epoch depends on these
-FAULTS = (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, RecursionError)
 SPLIT_SETTINGS = ("folds", "fold", "validation_groups", "split_seed", "axes")
 
 
@@ -99,17 +97,14 @@ def read(run_dir):
     Raises:
         RunError: if it is absent, damaged, or of another version.
     """
-    path = Path(run_dir) / CHECKPOINT
     try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (it is no dict)
+        tensors, metadata = read_tensors(Path(run_dir) / CHECKPOINT)
         digest, _, text = metadata["state"].partition(" ")
         if _digest(text, tensors) != digest:
             raise ValueError("other contents than its checksum says")
         facts = json.loads(text)
         _check_facts(facts)
-    except FAULTS as error:
+    except TENSOR_FAULTS as error:
         raise _damaged(run_dir, error) from None
     return facts, tensors
 
@@ -121,15 +116,14 @@ def _check_facts(facts):
         raise ValueError("no fingerprint and settings")
     wanted = LINE_KEYS | (VALIDATION_KEYS if facts["settings"]["training"]["patience"] else set())
     for number, line in enumerate(facts["history"], 1):
-        numbers = all(type(value) in (int, float) for value in line.values())
+        numbers = all(type(value) in (int, float) and -1e9 < value < 1e9 for value in line.values())
         if not numbers or not wanted <= line.keys() or line["epoch"] != number:
             raise ValueError(f"no figures of epoch {number}")
 
 
 def _damaged(run_dir, error):
-    reason = (str(error).splitlines() or ["nothing"])[0][:200]
     return RunError(
-        f"run {run_dir}: {CHECKPOINT}: got {reason}, expected what `attn8 train` writes after every epoch; "
+        f"run {run_dir}: {CHECKPOINT}: got {reason_of(error)}, expected what `attn8 train` writes after every epoch; "
         "train the run again"
     )
 
@@ -141,14 +135,16 @@ def restore(state, facts, tensors, run_dir):
         RunError: if the tensors do not belong to this network and optimizer.
     """
     try:
-        state.model.load_state_dict(_part(tensors, "model"))
+        load_weights(state.model, _part(tensors, "model"))
         best = _part(tensors, "best")
-        state.best = _like(best, state.model.state_dict()) if best else None
+        if bool(best) != bool(facts["history"] and facts["settings"]["training"]["patience"]):
+            raise ValueError("the weights of a best epoch where there is none, or none where there is one")
+        state.best = checked(best, state.model.state_dict()) if best else None
         _restore_optimizer(state, tensors, len(facts["history"]))
         torch.set_rng_state(tensors["random.torch"])
         state.augment.generator.set_state(tensors["random.augment"])
         state.order.set_state(tensors["random.order"])
-    except FAULTS as error:
+    except TENSOR_FAULTS as error:
         raise _damaged(run_dir, error) from None
     state.history[:] = facts["history"]
 
@@ -160,7 +156,10 @@ def _restore_optimizer(state, tensors, n_epochs):
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     for number, parameter in enumerate(parameters):
         expected = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
-        saved["state"][number] = _like(_part(tensors, f"adam.{number}"), expected)
+        moments = checked(_part(tensors, f"adam.{number}"), expected)
+        if moments["step"] != n_epochs * state.n_steps or bool((moments["exp_avg_sq"] < 0).any()):
+            raise ValueError(f"moments of parameter {number} that no training leaves")
+        saved["state"][number] = moments
     state.optimizer.load_state_dict(saved)
     # OneCycle is a formula of the number of steps: one step from the one before gives all its values.
     n_steps = n_epochs * state.n_steps
@@ -170,15 +169,6 @@ def _restore_optimizer(state, tensors, n_epochs):
 
 def _part(tensors, prefix):
     return {name.removeprefix(f"{prefix}."): v for name, v in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def _like(tensors, expected):
-    """The tensors, where names, shapes and types are the expected ones."""
-    for name in expected.keys() | tensors.keys():
-        found, wanted = tensors[name], expected[name]
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
-            raise ValueError(f"{name} {tuple(found.shape)}, where the network has {tuple(wanted.shape)}")
-    return tensors
 
 
 def check_same(facts, config, windows, run_dir):

@@ -12,6 +12,7 @@ import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from .atomic import read_bytes
 from .errors import ConfigError
 from .terminal import one_line
 
@@ -204,12 +205,9 @@ def load_config(path):
     """
     path = Path(path)
     try:
-        with open(path, "rb") as stream:
-            raw = stream.read(MAX_CONFIG_BYTES + 1)
+        raw = read_bytes(path, MAX_CONFIG_BYTES)
     except (OSError, ValueError) as error:
         raise ConfigError(f"config {path}: cannot be read ({error}); expected a TOML file; check the path") from None
-    if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"config {path}: got more than {MAX_CONFIG_BYTES} bytes, expected a small TOML file")
     config = parse_config(raw, source=str(path))
     folder = path.absolute().parent
     if config.data.file:

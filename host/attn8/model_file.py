@@ -3,6 +3,7 @@
 import hashlib
 
 from . import reference, spec
+from .atomic import read_bytes
 from .errors import DataError
 
 
@@ -14,12 +15,10 @@ def read_model(path):
     """
     limit = spec.LIMIT["MAX_FILE_BYTES"]
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(limit + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a .a8 file; check the path") from None
-    if len(data) > limit:
-        raise DataError(f"{path}: got more than {limit} bytes, expected a .a8 file; check the path")
+        data = read_bytes(path, limit)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({reason}); expected a .a8 file; check the path") from None
     code = reference.check_model(data)
     if code:
         raise reference.model_error(code, str(path))

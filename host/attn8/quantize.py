@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import nn
 from torch.nn import functional
@@ -22,6 +21,7 @@ from .errors import QuantizeError, RunError
 from .evaluate import batch_size, predict_float
 from .golden import choose_golden
 from .layers import TokenBatchNorm
+from .run_folder import TENSOR_FAULTS, load_weights, read_tensors, reason_of, weights_digest
 
 QUANTIZED = "quantized.safetensors"
 FULL, KEY, RELU = 0, 1, 2
@@ -528,8 +528,9 @@ def to_graph(net, config, meta):
 
 
 def save_quantized(net, run_dir):
-    """Writes RUN/quantized.safetensors whole or not at all."""
-    write_atomic(run_dir / QUANTIZED, safetensors_torch.save(net.state_dict()))
+    """Writes RUN/quantized.safetensors whole or not at all; it remembers which float weights it was made from."""
+    metadata = {"weights": weights_digest(run_dir)}
+    write_atomic(run_dir / QUANTIZED, safetensors_torch.save(net.state_dict(), metadata))
 
 
 def load_quantized(model, run_dir):
@@ -540,13 +541,13 @@ def load_quantized(model, run_dir):
     """
     net = fold(copy.deepcopy(model))
     try:
-        net.load_state_dict(safetensors_torch.load_file(run_dir / QUANTIZED))
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        tensors, metadata = read_tensors(run_dir / QUANTIZED)
+        if metadata.get("weights") != weights_digest(run_dir):
+            raise ValueError("a model of other float weights")
+        load_weights(net, tensors)
+    except TENSOR_FAULTS as error:
         raise RunError(
-            f"run {run_dir}: {QUANTIZED}: got {reason}, expected the quantized model of this run; "
+            f"run {run_dir}: {QUANTIZED}: got {reason_of(error)}, expected the quantized model of this run; "
             f"run: attn8 quantize {run_dir} --mode calibrate"
         ) from None
-    if not all(bool(values.isfinite().all()) for values in net.state_dict().values()):
-        raise RunError(f"run {run_dir}: {QUANTIZED}: got numbers that are not finite; quantize the run again")
     return net.eval()

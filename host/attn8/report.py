@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import arithmetic, backends, boards, page, profile, reference, svg
+from .atomic import read_bytes
 from .config import Config, to_toml
 from .errors import RunError, ToolMissingError
 from .evaluate import confusion_matrix, per_group, predict_float, scores
@@ -21,6 +22,7 @@ MAX_BENCH_MACS = 10_000_000  # emulating more takes longer than anyone waits for
 MAX_LISTED = 24  # rows of a chart of classes or groups: more of them show the weakest
 MAX_HEADS = 8
 MAX_EPOCH = 1_000_000
+MAX_HISTORY_BYTES = 64 << 20
 N_ATTENTION, N_WORST, N_MISTAKES = 3, 6, 8
 MAX_CHANNELS = 12  # drawn of a window
 KINDS = ("input", "convolution, linear", "attention", "sum", "other", "scratch")
@@ -139,7 +141,7 @@ def read_history(run_dir):
     path = Path(run_dir) / "metrics.jsonl"
     found = {}
     try:
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        lines = read_bytes(path, MAX_HISTORY_BYTES).decode().splitlines() if path.exists() else []
     except (OSError, ValueError) as error:
         raise RunError(f"run {run_dir}: metrics.jsonl: got {error}, expected text; train it again") from None
     for number, line in enumerate(lines, 1):

@@ -3,13 +3,14 @@
 config.toml is written last and removed first: where it lies, everything beside it belongs to it.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 
-from .atomic import remove_torn_writes, write_atomic
+from .atomic import read_bytes, remove_torn_writes, write_atomic
 from .config import load_config, to_toml
 from .errors import Attn8Error, RunError
 from .model import Attn8Net
@@ -20,20 +21,9 @@ FROM_WEIGHTS = ("quantized.safetensors", "metrics.json", "report.html")
 RESULTS = (WEIGHTS, HISTORY, *FROM_WEIGHTS, CHECKPOINT)
 FILES = (CONFIG, META, *RESULTS)
 META_VERSION = 1
-META_KEYS = {
-    "version": int,
-    "dataset": str,
-    "window": int,
-    "labels": list,
-    "channels": list,
-    "units": list,
-    "counts_per_unit": list,
-    "sample_rate_hz": (int, float),
-    "hop": int,
-    "train_groups": list,
-    "validation_groups": list,
-    "test_groups": list,
-}
+MAX_META_BYTES, MAX_TENSORS_BYTES = 64 << 20, 256 << 20
+TENSOR_FAULTS = (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, KeyError)
+TENSOR_FAULTS += (RecursionError, OverflowError, ZeroDivisionError)
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -85,6 +75,11 @@ def save_weights(weights, out_dir):
     write_atomic(Path(out_dir) / WEIGHTS, safetensors_torch.save(weights))
 
 
+def weights_digest(run_dir):
+    """SHA-256 of RUN/model.safetensors, as hex."""
+    return hashlib.sha256(read_bytes(Path(run_dir) / WEIGHTS, MAX_TENSORS_BYTES)).hexdigest()
+
+
 def save_history(history, out_dir):
     """Write RUN/metrics.jsonl, one line an epoch, whole or not at all."""
     write_atomic(Path(out_dir) / HISTORY, "".join(json.dumps(metrics) + "\n" for metrics in history).encode())
@@ -127,37 +122,109 @@ def load_run(run_dir):
     config, meta = load_run_config(run_dir), load_meta(run_dir)
     model = Attn8Net(config.model, meta["window"], len(meta["channels"]), len(meta["labels"]))
     try:
-        model.load_state_dict(safetensors_torch.load_file(Path(run_dir) / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        tensors, _ = read_tensors(Path(run_dir) / WEIGHTS)
+        load_weights(model, tensors)
+    except TENSOR_FAULTS as error:
         raise RunError(
-            f"run {run_dir}: {WEIGHTS}: got {reason}, expected the weights of config.toml; train it again"
+            f"run {run_dir}: {WEIGHTS}: got {reason_of(error)}, expected the weights of config.toml; train it again"
         ) from None
-    if not all(bool(values.isfinite().all()) for values in model.state_dict().values()):
-        raise RunError(f"run {run_dir}: {WEIGHTS}: got weights that are not finite; train it again")
     return config, model.eval(), meta
+
+
+def read_tensors(path):
+    """Read a safetensors file.
+
+    Returns:
+        (dict of name to tensor, dict of its metadata).
+    Raises:
+        one of TENSOR_FAULTS.
+    """
+    raw = read_bytes(path, MAX_TENSORS_BYTES)
+    tensors = safetensors_torch.load(raw)
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return tensors, header.get("__metadata__", {})
+
+
+def load_weights(module, tensors):
+    """Put tensors into a module: those that it has, of the same shape and type, and finite.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    module.load_state_dict(checked(tensors, module.state_dict()))
+    if "input_std" in tensors and not bool((tensors["input_std"] >= 1).all()):
+        raise ValueError("an input_std below 1")
+
+
+def checked(tensors, expected):
+    """The tensors, where names, shapes and types are the expected ones and all numbers are finite."""
+    for name in sorted(expected.keys() | tensors.keys()):
+        found, wanted = tensors.get(name), expected.get(name)
+        if found is None or wanted is None:
+            raise ValueError(f"{'no' if found is None else 'an unknown'} tensor {name}")
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            shapes = f"{tuple(found.shape)} {found.dtype}, where the network has {tuple(wanted.shape)} {wanted.dtype}"
+            raise ValueError(f"{name} {shapes}")
+        if not bool(found.isfinite().all()):
+            raise ValueError(f"numbers in {name} that are not finite")
+    return tensors
+
+
+def reason_of(error):
+    """One line of an exception."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def load_meta(run_dir):
     """Read and check RUN/meta.json."""
-    path = Path(run_dir) / META
     try:
-        meta = json.loads(path.read_bytes())
+        meta = json.loads(read_bytes(Path(run_dir) / META, MAX_META_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"run {run_dir}: meta.json: got {error}, expected a finished run; train it again") from None
-    for key, kind in META_KEYS.items():
-        if not isinstance(meta, dict) or not isinstance(meta.get(key), kind):
+        reason = reason_of(error)
+        raise RunError(f"run {run_dir}: meta.json: got {reason}, expected a finished run; train it again") from None
+    for key, is_sound in META_KEYS.items():
+        if not isinstance(meta, dict) or key not in meta or not is_sound(meta[key]):
             raise RunError(f"run {run_dir}: meta.json: got no usable {key!r}, expected it; train it again")
-    texts = [*meta["labels"], *meta["channels"], *meta["units"]]
-    numbers = [*meta["counts_per_unit"], meta["sample_rate_hz"]]
     n = len(meta["channels"])
-    sound = all(isinstance(t, str) for t in texts) and all(isinstance(v, int | float) for v in numbers)
-    if (
-        not sound
-        or not len(meta["units"]) == len(meta["counts_per_unit"]) == n
-        or not all(0 <= v < 1e38 for v in numbers)
-    ):
-        raise RunError(f"run {run_dir}: meta.json: got other contents than attn8 writes; train it again")
-    if meta["version"] != META_VERSION or not 1 <= meta["window"] <= 32767 or not meta["channels"]:
-        raise RunError(f"run {run_dir}: meta.json: got other contents than attn8 writes; train it again")
+    train = meta["train_groups"]
+    apart = len({*train, *meta["validation_groups"]}) == len(train) + len(meta["validation_groups"])
+    if not len(meta["units"]) == len(meta["counts_per_unit"]) == n or not train or not apart:
+        raise RunError(f"run {run_dir}: meta.json: got lists that do not go together; train it again")
     return meta
+
+
+def _number_in(low, high, whole=False):
+    kinds = (int,) if whole else (int, float)
+    return lambda value: type(value) in kinds and low <= value <= high
+
+
+def _texts(low, high, most_bytes, distinct=True):
+    def is_sound(value):
+        texts = isinstance(value, list) and low <= len(value) <= high and all(isinstance(text, str) for text in value)
+        if not texts or (distinct and len(set(value)) != len(value)):
+            return False
+        return all(len(text.encode("utf-8", "surrogatepass")) <= most_bytes for text in value)
+
+    return is_sound
+
+
+def _counts(value):
+    is_one = _number_in(1e-30, 1e38)
+    return isinstance(value, list) and all(is_one(number) for number in value)
+
+
+_GROUPS = _texts(0, 1 << 20, 1 << 12)
+META_KEYS = {
+    "version": lambda value: value == META_VERSION,
+    "dataset": lambda value: isinstance(value, str),
+    "window": _number_in(1, 32767, whole=True),
+    "labels": _texts(2, 256, 32),
+    "channels": _texts(1, 256, 32),
+    "units": _texts(1, 256, 16, distinct=False),
+    "counts_per_unit": _counts,
+    "sample_rate_hz": lambda value: value == 0 or _number_in(1e-3, 1e6)(value),
+    "hop": _number_in(1, 1 << 20, whole=True),
+    "train_groups": _GROUPS,
+    "validation_groups": _GROUPS,
+    "test_groups": _GROUPS,
+}

@@ -47,6 +47,9 @@ __all__ = [
 ]
 
 
+MAX_SCORES = 1 << 27  # attention scores of a batch, in each layer
+
+
 @dataclass
 class TrainResult:
     """What ``train`` and ``resume`` return.
@@ -219,10 +222,21 @@ def new_model(config, windows, split, say=lambda text: None, fresh=False):
     torch.manual_seed(config.training.seed)
     model = Attn8Net(config.model, windows.x.shape[1], windows.x.shape[2], len(windows.labels))
     model.set_input_statistics(windows.x[split.train])
+    check_memory(model, config.training)
     if config.training.init and not fresh:
         with torch.random.fork_rng(devices=[]):  # dropout must not depend on how the weights came
             take_weights(model, config, windows, say)
     return model
+
+
+def check_memory(model, settings):
+    """Raise ConfigError where the attention scores of one batch would fill the memory of a laptop."""
+    n_scores = settings.batch_size * model.scores_per_window
+    if n_scores > MAX_SCORES:
+        raise ConfigError(
+            f"training.batch_size: got {settings.batch_size} windows of {model.scores_per_window:,} attention scores, "
+            f"expected at most {MAX_SCORES // model.scores_per_window}; lower it, or raise a stride of model.stem"
+        )
 
 
 def new_state(model, config, windows, split):

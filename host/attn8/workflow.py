@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from . import backends, config, pack, profile, reference
-from .atomic import write_atomic
+from .atomic import locked, read_bytes, write_atomic
 from .data import Split, load_windows, split_windows
 from .errors import DataError, RunError
 from .evaluate import confusion_matrix, per_group, scores
 from .model_file import read_model
 
 METRICS = "metrics.json"
+MAX_METRICS_BYTES = 64 << 20
 
 
 @dataclass
@@ -98,18 +99,11 @@ def train_run(
     """
     from .train import train
 
-    say(f"train: {len(windows)} windows of {windows.name}, epochs: {settings.training.epochs}, into {out}")
-    result = train(
-        settings,
-        windows,
-        out,
-        seed=seed,
-        progress=progress,
-        say=say,
-        replace_unfinished=replace_unfinished,
-        model=model,
-    )
-    return _finish(result, windows, progress)
+    options = {"seed": seed, "progress": progress, "replace_unfinished": replace_unfinished, "model": model}
+    with locked(out):
+        say(f"train: {len(windows)} windows of {windows.name}, epochs: {settings.training.epochs}, into {out}")
+        result = train(settings, windows, out, say=say, **options)
+        return _finish(result, windows, progress)
 
 
 def resume_run(run_dir, progress=True, say=lambda text: None, trust_code=False):
@@ -117,15 +111,16 @@ def resume_run(run_dir, progress=True, say=lambda text: None, trust_code=False):
     from .train import load_meta, load_run_config, resume
 
     settings = load_run_config(run_dir)
-    windows = _run_windows(settings, load_meta(run_dir), trust_code=trust_code)
-    result = resume(run_dir, windows, progress=progress, say=say)
-    if (Path(run_dir) / METRICS).exists():  # all was done: a model of `quantize --mode train` stays as it is
-        return read_metrics(run_dir) | {"interrupted": False}
-    return _finish(result, windows, progress)
+    with locked(run_dir):
+        windows = _run_windows(settings, load_meta(run_dir), trust_code=trust_code)
+        result = resume(run_dir, windows, progress=progress, say=say)
+        if (Path(run_dir) / METRICS).exists():  # all was done: a model of `quantize --mode train` stays as it is
+            return read_metrics(run_dir) | {"interrupted": False}
+        return _finish(result, windows, progress)
 
 
 def _finish(result, windows, progress):
-    metrics = quantize_run(result.out_dir, "calibrate", windows=windows, progress=progress)
+    metrics = _quantize(result.out_dir, "calibrate", windows, None, progress, False)
     return metrics | {"interrupted": result.interrupted}
 
 
@@ -137,10 +132,16 @@ def quantize_run(run_dir, mode, windows=None, data=None, progress=True, trust_co
         data: an .npz or folder in place of the configured data.
         trust_code: allow ``data.function`` of the configuration to run.
     """
+    if not Path(run_dir).is_dir():
+        raise RunError(f"run {run_dir}: got no such folder, expected one that `attn8 train --out` made; check the path")
+    with locked(run_dir):
+        return _quantize(Path(run_dir), mode, windows, data, progress, trust_code)
+
+
+def _quantize(run_dir, mode, windows, data, progress, trust_code):
     from . import quantize
     from .train import load_run
 
-    run_dir = Path(run_dir)
     settings, model, meta = load_run(run_dir)
     windows = _run_windows(settings, meta, data, trust_code) if windows is None else windows
     split = run_split(windows, meta)
@@ -399,7 +400,7 @@ def run_file(path, data_path, backend, say=lambda text: None):
 def read_metrics(run_dir):
     """Returns RUN/metrics.json as a dict. Raises RunError where there is none."""
     try:
-        found = json.loads((Path(run_dir) / METRICS).read_bytes())
+        found = json.loads(read_bytes(Path(run_dir) / METRICS, MAX_METRICS_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"run {run_dir}: {METRICS}: got {error}, expected a finished run; train it again") from None
     if not isinstance(found, dict):

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from attn8 import boards, page, profile, report, workflow  # noqa: E402
+from attn8 import atomic, boards, page, profile, report, workflow  # noqa: E402
 from attn8.config import apply_overrides, shipped_config  # noqa: E402
 from attn8.data import load_windows  # noqa: E402
 from attn8.errors import Attn8Error, RunError, ToolMissingError  # noqa: E402
@@ -407,7 +407,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page.os, "replace", fail)
+    monkeypatch.setattr(atomic.os, "replace", fail)
     with pytest.raises(OSError):
         page.write(tmp_path / "page.html", "new")
     assert (tmp_path / "page.html").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
