@@ -1,113 +1,35 @@
-"""The model as its user sees it: load, run, predict, selftest."""
+"""The model in Python: run, predict, selftest on the kernels that kernels.py selects."""
 
-import os
 import sys
 from array import array
 from struct import unpack_from
 
+from .checking import ModelError, check_model, outline, summary
 from .kernels import backend
 from .plan import Plan, attended_pairs, sources
 from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP
 
+__all__ = ("Model", "check_model", "map_file", "new_buffer", "open_model")
+
 _IS_CPYTHON = sys.implementation.name == "cpython"
-_PACKAGE = __name__[: -len(".model")]
-_CHECKER = _PACKAGE + ".format"
 _BYTES = (bytes, bytearray)
-_MAX_FILE_BYTES = 1 << 24
 
 
-class ModelError(ValueError):
-    """A model, window or output buffer cannot be used; ``code`` is a number of models/FORMAT.md, "Errors"."""
-
-    def __init__(self, code, where="model", got=None, expected=None):
-        super().__init__(_error_text(code, where, got, expected))
-        self.code = code
+def map_file(f):
+    """Returns None: weights are used in place only where their bytes are signed, and those of a file are not."""
 
 
-def _error_text(code, where, got, expected):
-    """Says what, got, expected, what to do. The texts cost RAM only now."""
-    try:
-        from .errors import ACTIONS, TEXTS
-
-        name, what, action = TEXTS[code]
-        text = f"{where}: {what} ({name})"
-        if expected is not None:
-            text += f": got {got}, expected {expected}"
-        return f"{text}; {ACTIONS[action]}"
-    except (ImportError, MemoryError):
-        return f"{where}: error {code}"
+def new_buffer(n_bytes):
+    """Returns a buffer of signed bytes to read a file into."""
+    return array("b", bytes(n_bytes))
 
 
-def load(source):
-    """Checks a model file and prepares it to run.
-
-    A path is read into one array of signed bytes, in which the weights stay; while it is read, that takes twice the
-    size of the file. A buffer is used in place where its bytes are signed or can be seen so; for bytes, bytearray and
-    ROM on MicroPython they cannot, and the weights are copied once. Keep the buffer as it is while the model is used.
-
-    Args:
-        source: a path, or a buffer that holds the file.
-
-    Returns:
-        Model.
-
-    Raises:
-        ModelError: if the file is not a valid model.    OSError: if it cannot be read.
-        TypeError: if source is neither a path nor a buffer.
-    """
-    is_path = isinstance(source, str) or hasattr(source, "__fspath__")
-    where = str(source) if is_path else "model"
-    data = _read(source) if is_path else source
-    try:
-        view = memoryview(data)
-    except TypeError:
-        raise TypeError(f"load takes a path or a buffer, got {type(source)}") from None
+def open_model(data, where):
+    """Returns the Model of a buffer."""
+    view = memoryview(data)
     if hasattr(view, "cast"):  # CPython and CircuitPython
         view = view.cast("B").cast("b")
-    keep = _CHECKER in sys.modules
-    try:
-        return Model(_outline(view, where), data, view)
-    finally:
-        _forget_checker(keep)
-
-
-def check_model(data):
-    """Returns 0 if the buffer holds a valid model, else the code of its first fault (models/FORMAT.md)."""
-    keep = _CHECKER in sys.modules
-    try:
-        from .format import check_model
-
-        return check_model(data)
-    finally:
-        _forget_checker(keep)
-
-
-def _forget_checker(keep):
-    """Gives a board the memory of the checker back: it is as large as the rest of the package and seldom needed."""
-    if not (keep or _IS_CPYTHON):
-        sys.modules[_PACKAGE].format = None
-        sys.modules[_CHECKER] = None  # a dictionary of MicroPython keeps the value of a deleted entry alive
-        del sys.modules[_CHECKER]
-
-
-def _outline(view, where):
-    """Checks a file and returns its format.Outline."""
-    from .format import Fault, Outline
-
-    try:
-        return Outline(view)
-    except Fault as fault:
-        code, got, expected, at = fault.args
-        raise ModelError(code, f"{where}, byte {at}", got, expected) from None
-
-
-def _read(path):
-    """Returns the file as an array of signed bytes; one byte more than the limit is enough to refuse it."""
-    n = min(os.stat(path)[6], _MAX_FILE_BYTES + 1)
-    data = array("b", bytes(n))
-    with open(path, "rb") as f:
-        got = f.readinto(data)
-    return data if got == n else memoryview(data)[:got]
+    return Model(outline(view, where), data, view)
 
 
 class Model:
@@ -155,10 +77,7 @@ class Model:
         self.macs = sum([row[4] for row in self._ops])
 
     def __repr__(self):
-        steps, channels = self.input_shape
-        version = f" v{self.version}" if self.version else ""
-        sizes = f"{_kb(self.model_bytes)} kB, arena {_kb(self.arena_bytes)} kB"
-        return f"Model '{self.name}'{version}: {steps}x{channels} -> {self.n_outputs} classes, {sizes}, {backend}"
+        return summary(self, backend)
 
     def ops(self):
         """Returns (index, name, input shape, output shape, macs) of each op; op ``index`` makes that tensor."""
@@ -317,9 +236,3 @@ def _op_row(outline, i):
     if name == "windowed_attention_s8":
         macs = 2 * y[1] * attended_pairs(y[0], values[4], values[5])
     return i + 1, name, x, y, macs
-
-
-def _kb(n_bytes):
-    """Returns kilobytes of 1024 bytes with one decimal, without floats."""
-    tenths = (n_bytes * 10 + 512) // 1024
-    return f"{tenths // 10}.{tenths % 10}"

@@ -5,20 +5,20 @@ Runs on MicroPython, CircuitPython and CPython, so it imports no pytest.
 
 try:
     from attn8.device import _python as kernels
-    from attn8.device import format, plan
+    from attn8.device import format, model, plan
 
     from attn8 import device as attn8  # CPython: the host package holds the device package
 except ImportError:
     import attn8
     from attn8 import _python as kernels
-    from attn8 import format, plan
+    from attn8 import format, model, plan
 
 try:
     LOCKED = BufferError  # CPython does not let a buffer that is in use change its length
 except NameError:
     LOCKED = ()
 
-__all__ = ("LOCKED", "attn8", "format", "kernels", "path", "plan", "raises", "read")
+__all__ = ("LOCKED", "attn8", "format", "kernels", "path", "plan", "python_model", "raises", "read")
 
 folder = None  # of the files that make_files.py writes; run.py sets it
 
@@ -37,6 +37,11 @@ def read(name):
     """Returns a test file as bytes."""
     with open(path(name), "rb") as f:
         return f.read()
+
+
+def python_model(name):
+    """Returns the Model in Python of a test file, whatever back end ``attn8`` has: for tests of its insides."""
+    return model.open_model(read(name), name)
 
 
 def raises(error, function, *args):

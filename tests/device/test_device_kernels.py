@@ -2,7 +2,7 @@
 
 from array import array
 
-from case import attn8, kernels, plan, read
+from case import kernels, plan, python_model
 
 INT16_MAX = 32767
 
@@ -178,7 +178,7 @@ def test_table_is_indexed_from_minus_128():
 
 
 def test_generator_of_golden_vectors():
-    m = attn8.load(read("int16.a8"))
+    m = python_model("int16.a8")
 
     def draws(n, seed):
         m.n_steps, m.n_channels, m.n_golden = n, 1, 1

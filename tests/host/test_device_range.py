@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "device"))
 from mutants import mutants
 
 LIMIT = 1 << 30
-MODULES = ("format", "tables", "_python", "kernels", "plan", "model")
+MODULES = ("format", "tables", "checking", "_python", "kernels", "plan", "model", "loading")
 
 
 def checked(value):
@@ -85,7 +85,7 @@ def test_hostile_files_never_leave_31_bits(package):
 @pytest.mark.parametrize("seed", range(12))
 def test_runs_never_leave_31_bits(package, seed):
     data = random_model(seed + 200)
-    model, reference = package.model.load(data), Reference(data)
+    model, reference = package.loading.load(data), Reference(data)
     assert model.selftest()
     x = windows_for(data, 8, seed)  # every eighth is made of extremes
     limits = np.iinfo(x.dtype)
@@ -102,4 +102,4 @@ def test_accepted_mutants_never_leave_31_bits(package):
     assert len(accepted) > 40
     for data in accepted:
         x = windows_for(data, 8)[-1]
-        assert list(package.model.load(data).run(x)) == Reference(data).run(x[None])[0].tolist()
+        assert list(package.loading.load(data).run(x)) == Reference(data).run(x[None])[0].tolist()

@@ -1,0 +1,77 @@
+"""ModelError, and the checker, which is in memory only while a file is checked."""
+
+import sys
+
+_IS_CPYTHON = sys.implementation.name == "cpython"
+_PACKAGE = __name__[: -len(".checking")]
+_CHECKER = _PACKAGE + ".format"
+
+
+class ModelError(ValueError):
+    """A model, window or output buffer cannot be used; ``code`` is a number of models/FORMAT.md, "Errors"."""
+
+    def __init__(self, code, where="model", got=None, expected=None):
+        super().__init__(_error_text(code, where, got, expected))
+        self.code = code
+
+
+def _error_text(code, where, got, expected):
+    """Says what, got, expected, what to do. The texts cost RAM only now."""
+    try:
+        from .errors import ACTIONS, TEXTS
+
+        name, what, action = TEXTS[code]
+        text = f"{where}: {what} ({name})"
+        if expected is not None:
+            text += f": got {got}, expected {expected}"
+        return f"{text}; {ACTIONS[action]}"
+    except (ImportError, MemoryError):
+        return f"{where}: error {code}"
+
+
+def outline(view, where):
+    """Checks a file and returns its format.Outline."""
+    keep = _CHECKER in sys.modules
+    try:
+        from .format import Fault, Outline
+
+        try:
+            return Outline(view)
+        except Fault as fault:
+            code, got, expected, at = fault.args
+            raise ModelError(code, f"{where}, byte {at}", got, expected) from None
+    finally:
+        _forget_checker(keep)
+
+
+def check_model(data):
+    """Returns 0 if the buffer holds a valid model, else the code of its first fault (models/FORMAT.md)."""
+    keep = _CHECKER in sys.modules
+    try:
+        from .format import check_model
+
+        return check_model(data)
+    finally:
+        _forget_checker(keep)
+
+
+def _forget_checker(keep):
+    """Gives a board the memory of the checker back: it is as large as the rest of the package and seldom needed."""
+    if not (keep or _IS_CPYTHON or _CHECKER not in sys.modules):
+        sys.modules[_PACKAGE].format = None
+        sys.modules[_CHECKER] = None  # a dictionary of MicroPython keeps the value of a deleted entry alive
+        del sys.modules[_CHECKER]
+
+
+def summary(m, backend):
+    """Returns the repr of a model."""
+    steps, channels = m.input_shape
+    version = f" v{m.version}" if m.version else ""
+    sizes = f"{_kb(m.model_bytes)} kB, arena {_kb(m.arena_bytes)} kB"
+    return f"Model '{m.name}'{version}: {steps}x{channels} -> {m.n_outputs} classes, {sizes}, {backend}"
+
+
+def _kb(n_bytes):
+    """Returns kilobytes of 1024 bytes with one decimal, without floats."""
+    tenths = (n_bytes * 10 + 512) // 1024
+    return f"{tenths // 10}.{tenths % 10}"

@@ -1,0 +1,56 @@
+"""load: the same on every back end, which is chosen here."""
+
+import os
+
+from .checking import ModelError
+
+try:
+    from .native import Model, backend, check_model, map_file, new_buffer, open_model
+except (ImportError, ValueError):  # no _attn8, or one for another architecture or version
+    from .kernels import backend
+    from .model import Model, check_model, map_file, new_buffer, open_model
+
+__all__ = ("Model", "ModelError", "backend", "check_model", "load")
+
+_MAX_FILE_BYTES = 1 << 24
+
+
+def load(source):
+    """Checks a model file and prepares it to run.
+
+    With the native module the weights stay where they are, whatever holds them. A path is read once; a file in ROMFS
+    is not read at all if its bytes begin at a multiple of 4. A buffer that does not is copied.
+    The Python back ends read a path into one array of signed bytes, in which the weights stay; while it is read, that
+    takes twice the size of the file. They use a buffer in place where its bytes are signed or can be seen so; for
+    bytes, bytearray and ROM on MicroPython they cannot, and the weights are copied once.
+    Keep the buffer as it is while the model is used.
+
+    Args:
+        source: a path, or a buffer that holds the file.
+
+    Returns:
+        Model.
+
+    Raises:
+        ModelError: if the file is not a valid model.    OSError: if it cannot be read.
+        TypeError: if source is neither a path nor a buffer.
+    """
+    is_path = isinstance(source, str) or hasattr(source, "__fspath__")
+    data = _read(source) if is_path else source
+    try:
+        memoryview(data)
+    except TypeError:
+        raise TypeError(f"load takes a path or a buffer, got {type(source)}") from None
+    return open_model(data, str(source) if is_path else "model")
+
+
+def _read(path):
+    """Returns the bytes of a file; one byte more than the limit is enough to refuse it."""
+    n = min(os.stat(path)[6], _MAX_FILE_BYTES + 1)
+    with open(path, "rb") as f:
+        data = map_file(f)
+        if data is not None:
+            return data
+        data = new_buffer(n)
+        got = f.readinto(data)
+    return data if got == n else memoryview(data)[:got]

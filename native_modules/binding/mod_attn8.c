@@ -1,0 +1,519 @@
+/* _attn8: the core as a Python module. The same file makes the user C module that goes into firmware and the native
+ * module (natmod) that an unchanged board imports from a .mpy file; MICROPY_ENABLE_DYNRUNTIME tells them apart.
+ *
+ *     _attn8.Model(data, fault)   data: a buffer that stays what it is; fault(model, code, got) -> exception
+ *     _attn8.check_model(data)    0, or the code of the first fault
+ *     _attn8.arch                 what the code was compiled for
+ *
+ * device/attn8/native.py derives attn8.Model from it. Texts of errors are Python's: the binding hands a code and what
+ * it got to `fault` and raises what that returns, so that all back ends read one table.
+ *
+ * A natmod has no initialised writable data and no constant QSTRs, so its tables are filled by mpy_init from the same
+ * X-macros; the QSTRs are spelled out because its build finds them by a regular expression.
+ */
+#ifdef MICROPY_ENABLE_DYNRUNTIME
+#include "py/dynruntime.h"
+#else
+#include "py/obj.h"
+#include "py/binary.h"
+#include "py/objstr.h"
+#include "py/runtime.h"
+#endif
+#include "py/objtuple.h"
+
+#include "a8_bytes.h"
+#include "a8_model.h"
+
+#if defined(__x86_64__)
+#define ARCH "x64"
+#elif defined(__i386__)
+#define ARCH "x86"
+#elif defined(__ARM_ARCH_6M__)
+#define ARCH "armv6m"
+#elif defined(__ARM_ARCH_7M__)
+#define ARCH "armv7m"
+#elif defined(__ARM_ARCH_7EM__) && defined(__ARM_FP) && (__ARM_FP & 8)
+#define ARCH "armv7emdp"
+#elif defined(__ARM_ARCH_7EM__) && defined(__ARM_FP)
+#define ARCH "armv7emsp"
+#elif defined(__ARM_ARCH_7EM__)
+#define ARCH "armv7em"
+#elif defined(__ARM_ARCH_8M_MAIN__)
+#define ARCH "armv8m"
+#elif defined(__XTENSA__)
+#define ARCH "xtensawin"
+#elif defined(__riscv)
+#define ARCH "rv32imc"
+#elif defined(__aarch64__)
+#define ARCH "arm64"
+#else
+#define ARCH "other"
+#endif
+
+#if defined(MICROPY_ENABLE_DYNRUNTIME) && !defined(__linux__)
+/* A natmod for a board links no C library; the interpreter lends it these. */
+void *memset(void *to, int value, size_t n) { return mp_fun_table.memset_(to, value, n); }
+void *memcpy(void *to, const void *from, size_t n) { return mp_fun_table.memmove_(to, from, n); }
+void *memmove(void *to, const void *from, size_t n) { return mp_fun_table.memmove_(to, from, n); }
+#endif
+
+/* Attributes of a Model, made once at load, in the order of models/FORMAT.md as far as it has one. */
+#define ATTRIBUTES(X) \
+    X(NAME, MP_QSTR_name) \
+    X(VERSION, MP_QSTR_version) \
+    X(ID, MP_QSTR_id) \
+    X(N_STEPS, MP_QSTR_n_steps) \
+    X(N_CHANNELS, MP_QSTR_n_channels) \
+    X(INPUT_SHAPE, MP_QSTR_input_shape) \
+    X(INPUT_TYPE, MP_QSTR_input_type) \
+    X(COUNTS_PER_UNIT, MP_QSTR_counts_per_unit) \
+    X(CHANNELS, MP_QSTR_channels) \
+    X(UNITS, MP_QSTR_units) \
+    X(N_OUTPUTS, MP_QSTR_n_outputs) \
+    X(HOP, MP_QSTR_hop) \
+    X(SAMPLE_RATE_HZ, MP_QSTR_sample_rate_hz) \
+    X(LABELS, MP_QSTR_labels) \
+    X(N_GOLDEN, MP_QSTR_n_golden) \
+    X(MACS, MP_QSTR_macs) \
+    X(MODEL_BYTES, MP_QSTR_model_bytes) \
+    X(ARENA_BYTES, MP_QSTR_arena_bytes)
+#define METHODS(X) \
+    X(MP_QSTR_run, model_run_obj) \
+    X(MP_QSTR_predict, model_predict_obj) \
+    X(MP_QSTR_selftest, model_selftest_obj) \
+    X(MP_QSTR_ops, model_ops_obj)
+#define FUNCTIONS(X) X(MP_QSTR_check_model, attn8_check_model_obj)
+
+#define ATTRIBUTE_ID(id, name) id,
+enum { ATTRIBUTES(ATTRIBUTE_ID) N_ATTRIBUTES };
+
+/* Everything a model needs lies on the heap that the collector knows, and is reachable from here. */
+typedef struct {
+    mp_obj_base_t base;
+    mp_obj_t file;  /* the caller's buffer: weights are read in place */
+    mp_obj_t fault; /* fault(model, code, got) */
+    mp_obj_t out;   /* array('b') that run returns when it is given none */
+    a8_model_t *m;
+    void *arena; /* m->arena_bytes */
+    mp_obj_t attributes[N_ATTRIBUTES];
+} model_t;
+
+#ifdef MICROPY_ENABLE_DYNRUNTIME
+mp_obj_full_type_t model_type; /* not static: a static one would be initialised data */
+#else
+extern const mp_obj_type_t model_type;
+#endif
+#define MODEL_TYPE ((const mp_obj_type_t *)&model_type)
+
+/* Errors. */
+
+static void raise_fault(mp_obj_t fault, mp_obj_t model, int32_t err, mp_obj_t got)
+{
+    mp_obj_t args[3] = {model, MP_OBJ_NEW_SMALL_INT(-err), got};
+    mp_obj_t exception = mp_call_function_n_kw(fault, 3, 0, args);
+#ifdef MICROPY_ENABLE_DYNRUNTIME
+    nlr_raise(exception);
+#else
+    nlr_raise(mp_make_raise_obj(exception));
+#endif
+}
+
+static void raise_model_fault(model_t *self, int32_t err, mp_obj_t got)
+{
+    raise_fault(self->fault, MP_OBJ_FROM_PTR(self), err, got);
+}
+
+/* In an interrupt handler the heap may be locked: this one text needs no call into Python. */
+static void check_idle(const model_t *self)
+{
+    if (self->m->busy)
+        mp_raise_msg(&mp_type_RuntimeError,
+                     MP_ERROR_TEXT("run was called inside a run of the same model; load the model twice"));
+}
+
+/* A method called through a derived class may get the derived object. */
+static model_t *model_of(mp_obj_t object)
+{
+    mp_obj_t native = mp_obj_cast_to_native_base(object, MP_OBJ_FROM_PTR(MODEL_TYPE));
+    if (native == MP_OBJ_NULL)
+        mp_raise_TypeError(MP_ERROR_TEXT("not a Model"));
+    return MP_OBJ_TO_PTR(native);
+}
+
+/* Attributes: what the file says, in Python's words. The file was just checked; strings are cut at its end all the
+ * same, so that a buffer that changes under our hands costs a wrong word and nothing else. */
+
+typedef struct {
+    const uint8_t *at;
+    const uint8_t *end;
+} reader_t;
+
+static mp_obj_t read_text(reader_t *r, uint32_t n)
+{
+    if (n > (uint32_t)(r->end - r->at))
+        n = (uint32_t)(r->end - r->at);
+    const char *text = (const char *)r->at;
+    r->at += n;
+    return mp_obj_new_str(text, n);
+}
+
+static mp_obj_t read_short_text(reader_t *r)
+{
+    return r->at < r->end ? (r->at++, read_text(r, r->at[-1])) : mp_obj_new_str("", 0);
+}
+
+/* The interpreter reads the float, for floats are passed differently by soft-float and hard-float code. */
+static mp_obj_t float_at(const uint8_t *p) { return mp_binary_get_val_array('f', (void *)p, 0); }
+
+static mp_obj_t *items_of(mp_obj_t tuple) { return ((mp_obj_tuple_t *)MP_OBJ_TO_PTR(tuple))->items; }
+
+static mp_obj_t shape_of(const a8_tensor_t *t)
+{
+    mp_obj_t items[2] = {MP_OBJ_NEW_SMALL_INT(t->n_steps), MP_OBJ_NEW_SMALL_INT(t->n_channels)};
+    return mp_obj_new_tuple(2, items);
+}
+
+static void read_names(model_t *self, const uint8_t *file, const uint8_t *end)
+{
+    const uint8_t *meta = file + A8_HEADER_BYTES + A8_RECORD_HEADER_BYTES;
+    reader_t r = {meta + A8_AT_META_FIXED_BYTES, end};
+    self->attributes[NAME] = read_text(&r, meta[A8_AT_META_NAME_BYTES]);
+    self->attributes[VERSION] = read_text(&r, meta[A8_AT_META_VERSION_BYTES]);
+    char id[16];
+    for (uint32_t i = 0; i < 16; i++)
+        id[i] = "0123456789abcdef"[file[A8_HEADER_BYTES - 8 + i / 2] >> (i % 2 ? 0 : 4) & 15];
+    self->attributes[ID] = mp_obj_new_str(id, sizeof(id));
+}
+
+static void read_channels(model_t *self, const uint8_t *file, const uint8_t *end)
+{
+    const a8_model_t *m = self->m;
+    const uint8_t *counts = file + m->input_rows + (m->input_type == A8_INPUT_INT16 ? 8 * m->n_channels : 0);
+    reader_t r = {counts + 4 * m->n_channels, end};
+    mp_obj_t *scales = items_of(self->attributes[COUNTS_PER_UNIT] = mp_obj_new_tuple(m->n_channels, NULL));
+    mp_obj_t *channels = items_of(self->attributes[CHANNELS] = mp_obj_new_tuple(m->n_channels, NULL));
+    mp_obj_t *units = items_of(self->attributes[UNITS] = mp_obj_new_tuple(m->n_channels, NULL));
+    for (uint32_t c = 0; c < m->n_channels; c++) {
+        scales[c] = float_at(counts + 4 * c);
+        channels[c] = read_short_text(&r);
+        units[c] = read_short_text(&r);
+    }
+    self->attributes[INPUT_SHAPE] = shape_of(&m->input);
+    self->attributes[INPUT_TYPE] = mp_obj_new_str(m->input_type == A8_INPUT_INT16 ? "int16" : "int8",
+                                                  m->input_type == A8_INPUT_INT16 ? 5 : 4);
+}
+
+static void read_task(model_t *self, const uint8_t *file, const uint8_t *end)
+{
+    const a8_model_t *m = self->m;
+    const uint8_t *task = file + m->thresholds - A8_AT_TASK_FIXED_BYTES;
+    reader_t r = {file + a8_padded(m->thresholds + m->n_outputs), end};
+    mp_obj_t *labels = items_of(self->attributes[LABELS] = mp_obj_new_tuple(m->n_outputs, NULL));
+    for (uint32_t i = 0; i < m->n_outputs; i++)
+        labels[i] = read_short_text(&r);
+    self->attributes[HOP] = mp_obj_new_int_from_uint(a8_u32(task + A8_AT_TASK_HOP));
+    self->attributes[SAMPLE_RATE_HZ] = float_at(task + A8_AT_TASK_SAMPLE_RATE_HZ);
+}
+
+/* Ops: tensor 0 is the input, op i makes tensor i + 1. */
+
+typedef struct {
+    const char *text;
+    uint32_t n;
+} name_t;
+#define NAMED(text) {text, sizeof(text) - 1}
+static const name_t OP_NAMES[] = { /* by code */
+    NAMED("linear_s8"), NAMED("conv1d_s8"),    NAMED("windowed_attention_s8"), NAMED("layer_norm_s8"),
+    NAMED("add_s8"),    NAMED("mean_pool_s8"), NAMED("table_s8"),
+};
+
+static const a8_tensor_t *source_of(const a8_model_t *m, const a8_op_t *op)
+{
+    return op->source[0] == 0 ? &m->input : &m->ops[op->source[0] - 1].output;
+}
+
+/* The products of an op; attention counts the (query, key) pairs that lie inside the window. */
+static uint32_t macs_of(const a8_model_t *m, const a8_op_t *op)
+{
+    const a8_tensor_t *x = source_of(m, op), *y = &op->output;
+    uint32_t n = (uint32_t)y->n_steps * y->n_channels;
+    uint32_t left = op->as.attention.left, right = op->as.attention.right;
+    if (op->code == A8_OP_LINEAR_S8)
+        return n * x->n_channels;
+    if (op->code == A8_OP_CONV1D_S8)
+        return n * op->as.product.kernel * x->n_channels;
+    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+        return 2u * y->n_channels * (y->n_steps * (left + right + 1) - left * (left + 1) / 2 - right * (right + 1) / 2);
+    return 0;
+}
+
+static mp_obj_t model_ops(mp_obj_t self_in)
+{
+    const a8_model_t *m = model_of(self_in)->m;
+    mp_obj_t list = mp_obj_new_list(0, NULL);
+    for (uint32_t i = 0; i < m->n_ops; i++) {
+        const a8_op_t *op = &m->ops[i];
+        const name_t *name = &OP_NAMES[op->code - A8_FIRST_OP];
+        mp_obj_t row[5] = {MP_OBJ_NEW_SMALL_INT(i + 1), mp_obj_new_str(name->text, name->n), shape_of(source_of(m, op)),
+                           shape_of(&op->output), mp_obj_new_int_from_uint(macs_of(m, op))};
+        mp_obj_list_append(list, mp_obj_new_tuple(5, row));
+    }
+    return list;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(model_ops_obj, model_ops);
+
+static void set_numbers(model_t *self)
+{
+    const a8_model_t *m = self->m;
+    uint32_t macs = 0;
+    for (uint32_t i = 0; i < m->n_ops; i++)
+        macs += macs_of(m, &m->ops[i]);
+    self->attributes[N_STEPS] = MP_OBJ_NEW_SMALL_INT(m->n_steps);
+    self->attributes[N_CHANNELS] = MP_OBJ_NEW_SMALL_INT(m->n_channels);
+    self->attributes[N_OUTPUTS] = MP_OBJ_NEW_SMALL_INT(m->n_outputs);
+    self->attributes[N_GOLDEN] = MP_OBJ_NEW_SMALL_INT(m->n_golden);
+    self->attributes[MACS] = mp_obj_new_int_from_uint(macs);
+    self->attributes[MODEL_BYTES] = mp_obj_new_int_from_uint(m->file_bytes);
+    self->attributes[ARENA_BYTES] = mp_obj_new_int_from_uint(m->arena_bytes);
+}
+
+/* Load. */
+
+/* Returns array('b') of n values; what they are matters to nobody before the first run. */
+static mp_obj_t new_output(const uint8_t *bytes, uint32_t n)
+{
+    mp_obj_t array = mp_import_name(MP_QSTR_array, mp_const_none, MP_OBJ_NEW_SMALL_INT(0));
+    mp_obj_t args[2] = {mp_obj_new_str("b", 1), mp_obj_new_bytes(bytes, n)};
+    return mp_call_function_n_kw(mp_load_attr(array, MP_QSTR_array), 2, 0, args);
+}
+
+static mp_obj_t model_make_new(const mp_obj_type_t *type, size_t n_args, size_t n_kw, const mp_obj_t *args)
+{
+    mp_arg_check_num(n_args, n_kw, 2, 2, false);
+    mp_buffer_info_t file;
+    mp_get_buffer_raise(args[0], &file, MP_BUFFER_READ);
+    int32_t n = a8_model_bytes(file.buf, file.len);
+    if (n < 0)
+        raise_fault(args[1], mp_const_none, n, mp_const_none);
+    model_t *self = mp_obj_malloc(model_t, type);
+    self->file = args[0];
+    self->fault = args[1];
+    self->m = m_malloc((size_t)n);
+    int32_t err = a8_load(self->m, (uint32_t)n, file.buf, file.len);
+    if (err != A8_OK)
+        raise_fault(args[1], mp_const_none, err, mp_const_none);
+    self->arena = m_malloc(self->m->arena_bytes);
+    self->out = new_output(file.buf, self->m->n_outputs);
+    const uint8_t *end = (const uint8_t *)file.buf + file.len;
+    read_names(self, file.buf, end);
+    read_channels(self, file.buf, end);
+    read_task(self, file.buf, end);
+    set_numbers(self);
+    return MP_OBJ_FROM_PTR(self);
+}
+
+static void model_attr(mp_obj_t self_in, qstr name, mp_obj_t *dest)
+{
+    if (dest[0] != MP_OBJ_NULL)
+        return; /* attributes are read only */
+    model_t *self = MP_OBJ_TO_PTR(self_in);
+#define LOAD_ATTRIBUTE(id, q) \
+    if (name == (q)) { \
+        dest[0] = self->attributes[id]; \
+        return; \
+    }
+    ATTRIBUTES(LOAD_ATTRIBUTE)
+    dest[1] = MP_OBJ_SENTINEL; /* a method, perhaps */
+}
+
+/* Returns 0 if the buffer holds a valid model, else the code of its first fault. */
+static mp_obj_t attn8_check_model(mp_obj_t data)
+{
+    mp_buffer_info_t file;
+    mp_get_buffer_raise(data, &file, MP_BUFFER_READ);
+    int32_t err = a8_model_bytes(file.buf, file.len);
+    if (err > 0) {
+        uint32_t n = (uint32_t)err;
+        uint8_t *m = m_malloc(n);
+        err = a8_check_model((a8_model_t *)(void *)m, n, file.buf, file.len);
+        m_del(uint8_t, m, n);
+    }
+    return MP_OBJ_NEW_SMALL_INT(-err);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(attn8_check_model_obj, attn8_check_model);
+
+/* Run. */
+
+/* Returns the bytes of the file, which must lie where they lay at load. */
+static const uint8_t *file_of(model_t *self)
+{
+    mp_buffer_info_t file;
+    mp_get_buffer_raise(self->file, &file, MP_BUFFER_READ);
+    if (file.buf != self->m->file || file.len != self->m->file_bytes)
+        raise_model_fault(self, A8_ERR_MOVED, mp_obj_new_int_from_uint(file.len));
+    return file.buf;
+}
+
+/* Returns where the outputs go: n_outputs bytes of a buffer that can be written. */
+static int8_t *output_of(model_t *self, mp_obj_t out)
+{
+    mp_buffer_info_t b;
+    mp_get_buffer_raise(out, &b, MP_BUFFER_READ);
+    if (b.len != self->m->n_outputs)
+        raise_model_fault(self, A8_ERR_OUTPUT, mp_obj_new_int_from_uint(b.len));
+    mp_get_buffer_raise(out, &b, MP_BUFFER_WRITE);
+    return b.buf;
+}
+
+static int is_byte(int typecode)
+{
+    return typecode == BYTEARRAY_TYPECODE || typecode == 'B' || typecode == 'b' || typecode == 'c';
+}
+
+/* Returns the window: int16 counts or their bytes, for an int8 model bytes. What does not fit is told as its number of
+ * values, its typecode, or the type of what is no buffer. */
+static const void *window_of(model_t *self, mp_obj_t window)
+{
+    mp_buffer_info_t b;
+    if (!mp_get_buffer(window, &b, MP_BUFFER_READ))
+        raise_model_fault(self, A8_ERR_INPUT, MP_OBJ_FROM_PTR(mp_obj_get_type(window)));
+    int counts = b.typecode == 'h' && self->m->input_type == A8_INPUT_INT16;
+    if (!counts && !is_byte(b.typecode)) {
+        char typecode = (char)b.typecode;
+        raise_model_fault(self, A8_ERR_INPUT, mp_obj_new_str(&typecode, 1));
+    }
+    if (b.len != a8_input_bytes(self->m))
+        raise_model_fault(self, A8_ERR_INPUT, mp_obj_new_int_from_uint(counts ? b.len / 2 : b.len));
+    return b.buf;
+}
+
+static void run(model_t *self, mp_obj_t window_in, mp_obj_t out)
+{
+    check_idle(self);
+    const uint8_t *file = file_of(self);
+    int8_t *output = output_of(self, out);
+    const void *window = window_of(self, window_in);
+    a8_model_t *m = self->m;
+    int32_t err = a8_run(m, file, m->file_bytes, self->arena, m->arena_bytes, window, a8_input_bytes(m), output, m->n_outputs);
+    if (err == A8_ERR_BUSY)
+        check_idle(self); /* another thread was faster */
+    if (err != A8_OK)
+        raise_model_fault(self, err, mp_const_none);
+}
+
+/* Returns the argument `out`, by place or by name; None if it is not given. */
+static mp_obj_t out_argument(size_t n_args, const mp_obj_t *args, const mp_map_t *named)
+{
+    mp_obj_t out = n_args > 2 ? args[2] : mp_const_none;
+    int fits = n_args == 2 ? named->used <= 1 : n_args == 3 && named->used == 0;
+    for (size_t i = 0; fits && i < named->alloc; i++) {
+        if (named->table[i].key == MP_OBJ_NEW_QSTR(MP_QSTR_out))
+            out = named->table[i].value;
+        else
+            fits = named->table[i].key == MP_OBJ_NULL;
+    }
+    if (!fits)
+        mp_raise_TypeError(MP_ERROR_TEXT("run takes a window and out"));
+    return out;
+}
+
+static mp_obj_t model_run(size_t n_args, const mp_obj_t *args, mp_map_t *named)
+{
+    model_t *self = model_of(args[0]);
+    mp_obj_t out = out_argument(n_args, args, named);
+    if (out == mp_const_none)
+        out = self->out;
+    run(self, args[1], out);
+    return out;
+}
+static MP_DEFINE_CONST_FUN_OBJ_KW(model_run_obj, 2, model_run);
+
+static mp_obj_t model_predict(mp_obj_t self_in, mp_obj_t window)
+{
+    model_t *self = model_of(self_in);
+    run(self, window, self->out);
+    uint32_t best;
+    int32_t score = a8_score(self->m, output_of(self, self->out), &best);
+    mp_obj_t items[2] = {mp_const_none, MP_OBJ_NEW_SMALL_INT(score)};
+    if (score >= file_of(self)[self->m->thresholds + best])
+        items[0] = items_of(self->attributes[LABELS])[best];
+    return mp_obj_new_tuple(2, items);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(model_predict_obj, model_predict);
+
+static mp_obj_t list_of(const int8_t *values, uint32_t n)
+{
+    mp_obj_t list = mp_obj_new_list(0, NULL);
+    for (uint32_t i = 0; i < n; i++)
+        mp_obj_list_append(list, MP_OBJ_NEW_SMALL_INT(values[i]));
+    return list;
+}
+
+static mp_obj_t model_selftest(mp_obj_t self_in)
+{
+    model_t *self = model_of(self_in);
+    a8_model_t *m = self->m;
+    uint32_t n = a8_input_bytes(m), n_outputs = m->n_outputs;
+    void *bytes = m_malloc(n);
+    mp_obj_t window = mp_obj_new_bytearray_by_ref(n, bytes);
+    for (uint32_t i = 0; i < m->n_golden; i++) {
+        const uint8_t *file = file_of(self);
+        const int8_t *expected = (const int8_t *)file + m->golden + 4u * m->n_channels + 8u * m->n_golden + i * n_outputs;
+        a8_golden_input(m, file, i, bytes, n);
+        run(self, window, self->out);
+        const int8_t *got = output_of(self, self->out);
+        uint32_t same = 0;
+        while (same < n_outputs && got[same] == expected[same])
+            same++;
+        if (same < n_outputs) {
+            mp_obj_t items[3] = {MP_OBJ_NEW_SMALL_INT(i), list_of(got, n_outputs), list_of(expected, n_outputs)};
+            raise_model_fault(self, A8_ERR_SELFTEST, mp_obj_new_tuple(3, items));
+        }
+    }
+    return mp_const_true;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(model_selftest_obj, model_selftest);
+
+/* The module, twice. */
+
+#ifdef MICROPY_ENABLE_DYNRUNTIME
+#define COUNT(name, object) +1
+mp_map_elem_t model_table[0 METHODS(COUNT)];
+static MP_DEFINE_CONST_DICT(model_locals, model_table);
+
+mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *args)
+{
+    MP_DYNRUNTIME_INIT_ENTRY
+    mp_map_elem_t *entry = model_table;
+#define FILL(name, object) *entry++ = (mp_map_elem_t){MP_OBJ_NEW_QSTR(name), MP_OBJ_FROM_PTR(&object)};
+    METHODS(FILL)
+    model_type.base.type = (void *)&mp_type_type;
+    model_type.flags = MP_TYPE_FLAG_NONE;
+    model_type.name = MP_QSTR_Model;
+    MP_OBJ_TYPE_SET_SLOT(&model_type, make_new, model_make_new, 0);
+    MP_OBJ_TYPE_SET_SLOT(&model_type, attr, model_attr, 1);
+    MP_OBJ_TYPE_SET_SLOT(&model_type, locals_dict, (void *)&model_locals, 2);
+    mp_store_global(MP_QSTR_Model, MP_OBJ_FROM_PTR(&model_type));
+    mp_store_global(MP_QSTR_arch, mp_obj_new_str(ARCH, sizeof(ARCH) - 1));
+#define STORE(name, object) mp_store_global(name, MP_OBJ_FROM_PTR(&object));
+    FUNCTIONS(STORE)
+    MP_DYNRUNTIME_INIT_EXIT
+}
+#else
+#define ROM(name, object) {MP_ROM_QSTR(name), MP_ROM_PTR(&object)},
+static const mp_rom_map_elem_t model_table[] = {METHODS(ROM)};
+static MP_DEFINE_CONST_DICT(model_locals, model_table);
+MP_DEFINE_CONST_OBJ_TYPE(model_type, MP_QSTR_Model, MP_TYPE_FLAG_NONE, make_new, model_make_new, attr, model_attr,
+                         locals_dict, &model_locals);
+
+static const MP_DEFINE_STR_OBJ(arch_obj, ARCH);
+static const mp_rom_map_elem_t attn8_table[] = {
+    {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR__attn8)},
+    {MP_ROM_QSTR(MP_QSTR_Model), MP_ROM_PTR(&model_type)},
+    {MP_ROM_QSTR(MP_QSTR_arch), MP_ROM_PTR(&arch_obj)},
+    FUNCTIONS(ROM)
+};
+static MP_DEFINE_CONST_DICT(attn8_globals, attn8_table);
+const mp_obj_module_t attn8_native_module = {.base = {&mp_type_module}, .globals = (mp_obj_dict_t *)&attn8_globals};
+MP_REGISTER_MODULE(MP_QSTR__attn8, attn8_native_module);
+#endif

@@ -1,0 +1,13 @@
+# User C module for ports that build with CMake (rp2, esp32): USER_C_MODULES=/path/to/native_modules/usermod/micropython.cmake
+add_library(usermod_attn8 INTERFACE)
+
+set(ATTN8_CORE ${CMAKE_CURRENT_LIST_DIR}/../core)
+target_sources(usermod_attn8 INTERFACE
+    ${CMAKE_CURRENT_LIST_DIR}/../binding/mod_attn8.c
+    ${ATTN8_CORE}/a8_check.c
+    ${ATTN8_CORE}/a8_kernels.c
+    ${ATTN8_CORE}/a8_model.c
+    ${ATTN8_CORE}/a8_plan.c
+)
+target_include_directories(usermod_attn8 INTERFACE ${ATTN8_CORE})
+target_link_libraries(usermod INTERFACE usermod_attn8)
