@@ -9,6 +9,7 @@ import numpy as np
 from . import backends, config, pack, profile, reference
 from .atomic import locked, read_bytes, write_atomic
 from .data import Split, load_windows, split_windows
+from .data.groups import are_seen
 from .errors import DataError, RunError
 from .evaluate import confusion_matrix, per_group, scores
 from .model_file import read_model
@@ -200,6 +201,8 @@ def _cut_for_file(g):
 def run_split(windows, meta):
     """Deals windows as a run did: by the group names that it wrote down, never by dealing again.
 
+    A name in another spelling (case, spaces, encoding) is the same group.
+
     Args:
         windows: data.Windows, those of the run or others; a fixed ``test`` narrows the test part.
         meta: RUN/meta.json.
@@ -207,8 +210,9 @@ def run_split(windows, meta):
     Raises:
         DataError: if no window is left that training did not see.
     """
-    names = np.array(windows.group_names)[windows.group]
-    train, validation = (np.isin(names, meta[f"{part}_groups"]) for part in ("train", "validation"))
+    parts = ("train", "validation")
+    train, validation = (are_seen(windows.group_names, meta[f"{part}_groups"])[windows.group] for part in parts)
+    validation &= ~train
     test = ~(train | validation)
     if windows.test is not None:
         test &= windows.test

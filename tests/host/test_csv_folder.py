@@ -44,6 +44,13 @@ def folder(tmp_path, first=None, others=True, name="wave/anna_1.csv"):
     return tmp_path
 
 
+def same_of_all(tmp_path, content):
+    """The same samples from all people, in files that differ by a comment."""
+    for label, who in PEOPLE:
+        folder(tmp_path, f"{content}# {label} {who}\n", others=False, name=f"{label}/{who}_1.csv")
+    return tmp_path
+
+
 PEOPLE = [("wave", "anna"), ("wave", "ben"), ("rest", "anna"), ("rest", "ben")]
 
 
@@ -114,8 +121,7 @@ def test_dialects_give_the_same_values(tmp_path, change):
 def test_integers_are_counts_and_floats_are_scaled(tmp_path):
     counts = np.random.default_rng(0).integers(-32768, 32768, (N, 3))
     counts[0] = -32768, 32767, -32768
-    for label, who in PEOPLE:
-        folder(tmp_path, text(counts, header="ax,ay [raw],az"), others=False, name=f"{label}/{who}.csv")
+    same_of_all(tmp_path, text(counts, header="ax,ay [raw],az"))
     windows = load_windows(config(), tmp_path)
     assert np.array_equal(windows.x[1], counts[32:64]) and windows.counts_per_unit.tolist() == [1, 1, 1]
     assert windows.units == ["count", "raw", "count"] and windows.sample_rate_hz == 0
@@ -334,9 +340,7 @@ def test_the_configured_rate_wins(tmp_path):
 
 
 def test_counts_stay_counts_where_they_are_interpolated(tmp_path):
-    for label, who in PEOPLE:
-        counts = text(np.arange(3 * N).reshape(N, 3) % 1000, seconds(), header="a,b,c")
-        folder(tmp_path, counts, others=False, name=f"{label}/{who}.csv")
+    same_of_all(tmp_path, text(np.arange(3 * N).reshape(N, 3) % 1000, seconds(), header="a,b,c"))
     set_ = load_recordings(config(sample_rate_hz=40.0), tmp_path)
     assert set_.recordings[0].samples.dtype == np.int16 and set_.counts_per_unit.tolist() == [1, 1, 1]
 

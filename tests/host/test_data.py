@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attn8 import data
+from attn8 import data, workflow
 from attn8.config import AugmentationConfig, DataConfig
 from attn8.data import _repack_shoulder, axes_triples, load_windows, load_x, split_by_group, windows
 from attn8.data.npz import read_npz
@@ -447,3 +447,43 @@ def test_group_names_that_no_terminal_can_print_are_escaped(tmp_path):
     found = load_windows(DataConfig(), tmp_path / "w.npz")
     assert found.group_names == ["a\\x1b[2J", "\\ud800"]
     assert len(found.fingerprint()) == 64
+
+
+SPELLINGS = ["anna", "Anna ", "ben", "be\u200bn", "cara", "dan"]
+
+
+def test_groups_of_an_npz_in_two_spellings_are_one(tmp_path):
+    group = np.array(SPELLINGS)[np.arange(N) % 6]
+    loaded = load_windows(DataConfig(), write(tmp_path / "a.npz", group=group, test=None))
+    assert loaded.group_names == ["anna", "ben", "cara", "dan"]
+    assert [loaded.group_names[i] for i in loaded.group[:6]] == ["anna", "anna", "ben", "ben", "cara", "dan"]
+    assert "group: 'anna' and 'Anna ' differ only in case" in loaded.notes[0] and "1 more" in loaded.notes[0]
+    alike = np.array(["anna", "ANNA"])[np.arange(N) % 2]
+    assert "1 group" in fault_of(write(tmp_path / "b.npz", group=alike, test=None))
+
+
+def test_group_numbers_and_other_names_stay_as_they_are(tmp_path):
+    loaded = load_windows(DataConfig(), write(tmp_path / "a.npz", group=np.arange(N) - 20, test=None))
+    assert loaded.group_names == [str(i) for i in range(-20, 20)] and loaded.group.tolist() == list(range(N))
+    group = np.array(["b", "a "])[np.arange(N) % 2]
+    loaded = load_windows(DataConfig(), write(tmp_path / "b.npz", group=group, test=None))
+    assert loaded.group_names == ["a", "b"] and not loaded.notes
+
+
+@pytest.mark.parametrize(
+    ("trained", "group", "is_seen"),
+    [
+        ("anna", "ANNA ", True),
+        ("zo\u00e9", "Zoe\u0301", True),
+        ("anna", "wave/anna_1", True),
+        ("wave/anna_1", "anna", True),
+        ("wave/anna_1", "wave/anna_2", False),
+        ("anna", "anna1", False),
+        ("7", "07", False),
+    ],
+)
+def test_a_run_knows_its_groups_in_another_spelling(tmp_path, trained, group, is_seen):
+    names = np.array([group, "somebody else"])[np.arange(N) % 2]
+    loaded = load_windows(DataConfig(), write(tmp_path / "a.npz", group=names, test=None))
+    split = workflow.run_split(loaded, {"train_groups": [trained], "validation_groups": []})
+    assert split.test_groups == (["somebody else"] if is_seen else sorted([group, "somebody else"]))

@@ -7,6 +7,7 @@ from attn8.config import DataConfig
 from attn8.data import files as data_files
 from attn8.data import folder_kind, load_recordings, load_windows, load_x, split_windows, windows_of
 from attn8.data.files import Template, auto_names
+from attn8.data.groups import normal_form
 from attn8.errors import ConfigError, DataError
 
 ROWS = "ax,ay\n" + "".join(f"{i},{-i}\n" for i in range(40))
@@ -16,7 +17,7 @@ def write(folder, *names, **contents):
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(ROWS)
+        path.write_text(f"{ROWS}# {name.encode('unicode_escape').decode()}\n")  # no two files are the same
     for name, content in contents.items():
         (folder / f"{name}.csv").write_text(content)
     return folder
@@ -115,6 +116,88 @@ def test_groups_in_names_are_kept_without_a_note(tmp_path):
     assert named(set_)["turn/ben_1.csv"] == ("turn", "ben") and not set_.notes
 
 
+SAME = {
+    "case": ("anna", "ANNA"),
+    "sharp s": ("groß", "GROSS"),
+    "composed": ("zo\u00e9", "zoe\u0301"),
+    "width": ("anna", "\uff41nna"),
+    "zero width": ("anna", "an\u200bna"),
+    "variation selector": ("anna", "anna\ufe0f"),
+    "spaces": ("anna b", " anna\u00a0 b "),
+}
+
+
+def sides(split):
+    return [{normal_form(name) for name in part} for part in (split.train_groups, split.test_groups)]
+
+
+@pytest.mark.parametrize("pair", SAME)
+@pytest.mark.parametrize("names", ["auto", "pattern", "manifest"])
+def test_one_person_in_two_spellings_is_one_group(tmp_path, pair, names):
+    people = [*SAME[pair], "ben", "cara"]
+    files = [f"{label}/{who}_{i}.csv" for label in ("a", "b") for i, who in enumerate(people)]
+    write(tmp_path, *files)
+    changes = {"pattern": "{label}/{group}_*"} if names == "pattern" else {}
+    if names == "manifest":
+        rows = [f"{name},{name.split('/')[1].split('_')[0]}\n" for name in files]
+        write(tmp_path, manifest="file,group\n" + "".join(rows))
+    for seed in range(6):
+        settings = config(folds=3, split_seed=seed, **changes)
+        windows = load_windows(settings, tmp_path)
+        assert len(windows.group_names) == 3
+        train, test = sides(split_windows(windows, settings))
+        assert train and test and not train & test
+    (note,) = [line for line in windows.notes if "taken as one" in line]
+    assert note.isprintable() and note.startswith("group: '")
+
+
+def test_other_names_stay_other_groups(tmp_path):
+    people = ["anna", "anna1", "änna", "ben"]
+    write(tmp_path, *(f"{label}/{who}_1.csv" for label in "ab" for who in people))
+    windows = load_windows(config(), tmp_path)
+    assert windows.group_names == sorted(people) and not any("taken as one" in note for note in windows.notes)
+
+
+def test_a_label_of_one_person_keeps_that_person_on_one_side(tmp_path):
+    write(tmp_path, "a/anna_1.csv", "a/anna_2.csv", *(f"{label}/{g}_1.csv" for label in "bc" for g in PEOPLE))
+    set_ = read(tmp_path)
+    assert {r.group for r in set_.recordings} == {"anna", "ben", "cara"}
+    assert [note for note in set_.notes if note.startswith("label a (anna): recordings of one group only")]
+
+
+def test_a_label_that_is_named_like_a_person_keeps_its_people(tmp_path):
+    write(tmp_path, *(f"{label}/{g}_1.csv" for label in ("ben", "other") for g in (*PEOPLE, "dan")))
+    assert {r.group for r in read(tmp_path).recordings} == {"anna", "ben", "cara", "dan"}
+
+
+PEOPLE = ("anna", "ben", "cara")
+
+
+def test_the_first_part_of_a_label_is_no_group(tmp_path):
+    names = [f"{label}/{label}_{i}" for label in ("hand_wave", "arm_turn") for i in range(3)]
+    assert {r.group for r in read(write(tmp_path, *(f"{name}.csv" for name in names))).recordings} == set(names)
+
+
+@pytest.mark.parametrize("make", ["symlink_to", "hardlink_to", "copy"])
+def test_a_recording_under_two_names_is_used_once(tmp_path, make):
+    write(tmp_path, *(f"{label}/{who}_1.csv" for label in "ab" for who in ("anna", "ben")))
+    original, other = tmp_path / "a/anna_1.csv", tmp_path / "a/zed_1.csv"
+    if make == "copy":
+        other.write_bytes(original.read_bytes())
+    else:
+        getattr(other, make)(original)
+    set_ = read(tmp_path)
+    assert len(set_.recordings) == 4 and [fault.kind for fault in set_.faults] == ["duplicate"]
+    assert "a/zed_1.csv: got the same bytes as a/anna_1.csv, expected each recording once" in set_.lines()[-2]
+    assert len(read_unlabelled(tmp_path)) == 5 * 2  # nothing is split there
+    with pytest.raises(DataError, match="the same bytes as"):
+        read(tmp_path, strict=True)
+
+
+def read_unlabelled(folder):
+    return load_x(folder, data_config=config())
+
+
 @pytest.mark.parametrize(
     ("pattern", "stem", "fields"),
     [
@@ -187,8 +270,8 @@ def test_one_class_is_a_data_error(tmp_path):
 def test_a_rare_label_that_looks_like_a_misspelling_is_noted(tmp_path):
     write(tmp_path, *(f"{label}/{who}_1.csv" for label in ("wave", "rest") for who in "abcdefg"), "waves/h_1.csv")
     note = "label waves: 1 of 15 recordings, and 7 of wave; if that is a misspelling, rename it, or give the classes"
-    assert [line.startswith(note) for line in read(tmp_path).notes] == [True]
-    assert not read(tmp_path, labels=["wave", "rest", "waves"]).notes
+    assert [line.startswith(note) for line in read(tmp_path).notes] == [True, False]
+    assert not any("misspelling" in line for line in read(tmp_path, labels=["wave", "rest", "waves"]).notes)
 
 
 def test_folders_of_a_split_are_not_taken_for_classes(tmp_path):

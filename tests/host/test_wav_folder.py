@@ -176,3 +176,9 @@ def test_without_the_extra_the_command_that_brings_it_is_named(tmp_path, monkeyp
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ToolMissingError, match=rf"{package}, .* pip install 'attn8\[audio\]'"):
         load_windows(config(), tmp_path)
+
+
+def test_a_clip_under_two_names_is_used_once(tmp_path):
+    set_ = load_recordings(config(), folder(tmp_path, **{"yes/zed_1.wav": wav(tone(seed=1))}))
+    assert len(set_.recordings) == 4 and [fault.kind for fault in set_.faults] == ["duplicate"]
+    assert "yes/zed_1.wav: got the same bytes as yes/ben_1.wav" in set_.faults[0].text

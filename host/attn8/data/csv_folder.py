@@ -163,10 +163,13 @@ def read_table(entry, wanted, reading):
         FileFault: naming line and column.
     """
     raw = read_bytes(entry.path)
+    digest = reading.check_new(raw)
     try:
-        return _table(entry, raw, wanted, reading)
+        table = _table(entry, raw, wanted, reading)
     except UnicodeDecodeError:
         raise _no_utf8(raw) from None
+    reading.remember(digest, entry.name)
+    return table
 
 
 def _no_utf8(raw):

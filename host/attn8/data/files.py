@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigError, DataError
+from .groups import first_part, merge, normal_form
 from .recordings import MAX_CLASSES, MAX_HINTS, MAX_TEXT_BYTES, FileFault, fits, quoted, sentence, shown
 
 SUFFIXES = {"csv": (".csv", ".tsv"), "wav": (".wav", ".wave")}
@@ -145,7 +146,12 @@ def entries_of(folder, kind, data_config, reading, need_labels=True):
     reading.n_files += len(entries)
     entries = [entry for entry in entries if _is_inside(folder, entry, reading)]
     entries = _name(entries, data_config.pattern, reading, need_labels)
-    return [entry for entry in entries if not need_labels or _label_is_good(entry, data_config, reading)]
+    entries = [entry for entry in entries if not need_labels or _label_is_good(entry, data_config, reading)]
+    groups, note = merge([entry.group for entry in entries])
+    for entry, group in zip(entries, groups, strict=True):
+        entry.group = group
+    reading.notes += [note] if note and need_labels else []
+    return entries
 
 
 def _entry(folder, name):
@@ -167,46 +173,43 @@ def _name(entries, pattern, reading, need_labels):
         for entry in entries:
             label, group = auto_names(entry.stem)
             entry.label, entry.group = entry.label or label, entry.group or group
-        own = _without_groups(guessed) if need_labels else []
+        own = guessed if need_labels and _tell_no_group(entries) else []
     else:
         entries = _name_by_pattern(entries, pattern, reading, need_labels)
         own = [entry for entry in entries if not entry.group]
-    for entry in own:
-        entry.group = entry.stem
     if own and need_labels:
         reading.notes.append(_own_groups_note(own))
-    for entry in entries:
-        entry.group = shown(entry.group, 200)
+    for entry in own:
+        entry.group = entry.stem
     return entries
 
 
 def auto_names(stem):
     """Label and group of a path: first folder; second folder, else the file name up to the first "_" or "-"."""
     *folders, name = stem.split("/")
-    prefix = name.replace("-", "_").split("_")[0] or name
-    return folders[0] if folders else "", folders[1] if len(folders) > 1 else prefix
+    return folders[0] if folders else "", folders[1] if len(folders) > 1 else first_part(name)
 
 
-def _without_groups(entries):
-    """Entries of labels whose file names tell no group: it is the label again, or one for all of them."""
-    of_label = {}
-    for entry in entries:
-        of_label.setdefault(entry.label, []).append(entry)
-    own = []
-    for label, members in of_label.items():
-        groups = {entry.group for entry in members}
-        if any(group.casefold() == label.casefold() for group in groups) or (len(members) > 1 and len(groups) == 1):
-            own += members
-    return own
+def _tell_no_group(entries):
+    """Whether all groups that names tell are one, or each is but its label again, as in wave/wave_01."""
+    groups = {normal_form(entry.group) for entry in entries}
+    return len(entries) > 1 and (len(groups) == 1 or all(_is_label_again(entry) for entry in entries))
+
+
+def _is_label_again(entry):
+    names = entry.label, first_part(entry.label.replace(" ", "_"))
+    return normal_form(entry.group) in map(normal_form, names)
 
 
 def _own_groups_note(own):
     labels = sorted({shown(entry.label) for entry in own if entry.label})
     names = ", ".join(labels[:5]) + ("" if len(labels) <= 5 else f" and {len(labels) - 5} more")
+    groups = {normal_form(entry.group) for entry in own}
+    but = f" but {quoted(own[0].group)}" if len(groups) == 1 and own[0].group else ""
     return (
-        f"{names or 'all files'}: the file names tell no group, so each recording is a group of its own; where one "
-        "person or machine made several of them, the accuracy is too high: name the files as in anna_01, or give "
-        "data.pattern or manifest.csv"
+        f"{names or 'all files'}: the file names tell no group{but}, so each recording is a group of its own; where "
+        "one person or machine made several of them, the accuracy is too high: name the files as in anna_01, "
+        "ben_01, or give data.pattern or manifest.csv"
     )
 
 
@@ -350,6 +353,18 @@ def misspelt(recordings):
                 f"{nearest[0]}; if that is a misspelling, rename it, or give the classes in data.labels"
             )
     return lines
+
+
+def of_one_group(recordings):
+    """A line on the labels that only one of several groups has, in a list; no line where there are none."""
+    groups = {}
+    for recording in recordings:
+        groups.setdefault(recording.label, set()).add(recording.group)
+    alone = [f"{label} ({next(iter(found))})" for label, found in sorted(groups.items()) if len(found) == 1]
+    if not alone or len(set.union(*groups.values())) < 2:
+        return []
+    some = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+    return [f"label {some}: recordings of one group only, which cannot be trained on and tested; record more groups"]
 
 
 # ---- manifest.csv --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import DataError
 from . import grid
 from .csv_folder import read_csv_files
-from .files import class_names, entries_of, folder_kind, misspelt
+from .files import class_names, entries_of, folder_kind, misspelt, of_one_group
 from .npz import fault, read_npz
 from .recordings import Fault, Reading, Recording, Recordings, sentence, shown
 from .wav_folder import read_wav_files
@@ -34,7 +34,7 @@ def load_recordings(data_config, folder=None, need_labels=True):
     folder = folder or data_config.file
     if not folder:
         return _bundled(data_config)
-    kind, reading = folder_kind(folder), Reading(shown(str(folder), 200), data_config.strict)
+    kind, reading = folder_kind(folder), Reading(shown(str(folder), 200), data_config.strict, once=need_labels)
     entries = entries_of(folder, kind, data_config, reading, need_labels)
     found, channels, units, counts_per_unit, rate = READERS[kind](entries, data_config, reading)
     reading.finish()
@@ -46,6 +46,7 @@ def load_recordings(data_config, folder=None, need_labels=True):
     if need_labels:
         set_.labels = class_names(set_.recordings, data_config, reading.folder)
         set_.notes += [] if data_config.labels else misspelt(set_.recordings)
+        set_.notes += of_one_group(set_.recordings)
     return set_
 
 

@@ -1,6 +1,7 @@
 """Recordings: whole files of samples, before windows are cut from them, and what was wrong with some of them."""
 
 import difflib
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,8 @@ MAX_CLASSES = 256
 MAX_CHANNELS = 256
 MAX_TEXT_BYTES, MAX_UNIT_BYTES = 32, 16  # of the model file
 MIN_RATE_HZ, MAX_RATE_HZ = 1e-3, 1e6
-FAULT_KINDS = ("unreadable", "header", "value", "time", "rate", "channels", "label", "short", "gap", "manifest")
+FAULT_KINDS = ("unreadable", "header", "value", "time", "rate", "channels", "label", "duplicate", "short", "gap")
+FAULT_KINDS += ("manifest",)
 FAULTS_SHOWN = 5  # of a kind
 QUOTED = 60  # characters of a cell or name that a sentence shows
 MAX_HINTS = 20  # a set: each costs milliseconds, and nobody reads more
@@ -112,10 +114,27 @@ class FileFault(Exception):
 class Reading:
     """What the readers of one folder find out: faults, notes, and how many files they looked at."""
 
-    def __init__(self, folder, strict=False):
-        self.folder, self.strict = folder, strict
+    def __init__(self, folder, strict=False, once=True):
+        self.folder, self.strict, self.once = folder, strict, once
+        self._names = {}
         self.faults, self.notes, self.n_files = [], [], 0
         self._counted, self._hints = {}, {}
+
+    def check_new(self, raw):
+        """SHA-256 of the bytes of a file, for ``remember``.
+
+        Raises:
+            FileFault: if ``once`` and a file that is used has the same: it could be on both sides of a split.
+        """
+        digest = hashlib.sha256(raw).digest()
+        if self.once and digest in self._names:
+            other = self._names[digest]
+            raise FileFault("duplicate", "", f"the same bytes as {other}", "each recording once", "remove one of them")
+        return digest
+
+    def remember(self, digest, file):
+        """Remember that a file is used."""
+        self._names[digest] = file
 
     def did_you_mean(self, text, known):
         """A hint at the nearest of the known texts, or "" where none is near."""

@@ -37,7 +37,7 @@ def read_wav_files(entries, data_config, reading):
     clips, n_samples = [], 0
     for entry in entries:
         try:
-            samples, rate = read_wav(entry.path, reading)
+            samples, rate = read_wav(entry, reading)
         except FileFault as fault:
             reading.add_fault(entry.name, fault)
             continue
@@ -46,7 +46,10 @@ def read_wav_files(entries, data_config, reading):
         clips.append((entry, samples, rate))
     target = data_config.sample_rate_hz or _most_common([rate for _, _, rate in clips])
     _check_size(reading, sum(len(samples) * target / rate for _, samples, rate in clips))
-    recordings = [_recording(*clip, target, data_config.window, reading) for clip in clips]
+    clips.reverse()
+    recordings = []
+    while clips:  # each clip is let go before the next one grows to the rate of the set
+        recordings.append(_recording(*clips.pop(), target, data_config.window, reading))
     return recordings, data_config.channels or [CHANNEL], [""], np.full(1, FULL_SCALE, np.float32), float(target)
 
 
@@ -80,17 +83,18 @@ def _import(name):
 # ---- one file ------------------------------------------------------------------------------------------------------
 
 
-def read_wav(path, reading):
+def read_wav(entry, reading):
     """Read the first channel of a WAV file.
 
     Args:
-        path: Path.    reading: recordings.Reading.
+        entry: files.Entry.    reading: recordings.Reading.
     Returns:
         float32 (S,) in -1..1, and the rate in Hz.
     Raises:
-        FileFault: if it is damaged or of another kind.
+        FileFault: if it is damaged, of another kind, or there twice.
     """
-    raw = read_bytes(path)
+    raw = read_bytes(entry.path)
+    digest = reading.check_new(raw)
     n_channels, rate, n_frames = check_wav(raw)
     soundfile = _import("soundfile")
     try:
@@ -113,6 +117,7 @@ def read_wav(path, reading):
         raise FileFault("value", "", "NaN or inf", "finite samples", "export it as 16-bit PCM")
     if n_channels > 1:
         reading.count("more than one channel, only the first is used")
+    reading.remember(digest, entry.name)
     return samples, rate
 
 
@@ -179,10 +184,9 @@ def _format(fmt):
 
 def _recording(entry, samples, rate, target, window, reading):
     """One clip at the rate of the set, with zeros behind it where that makes it one window long."""
+    counts = _counts(samples, rate, target)
     if rate != target:
-        samples = _import("soxr").resample(samples, rate, target)
         reading.count(f"recorded at {rate} Hz, brought to {target:g} Hz")
-    counts = np.clip(np.rint(samples.astype(np.float64) * FULL_SCALE), -32768, 32767).astype(np.int16)
     missing = window - len(counts)
     if 0 < missing <= window // 2:
         counts = np.pad(counts, (0, missing))
@@ -196,3 +200,18 @@ def _recording(entry, samples, rate, target, window, reading):
         filled=max(missing, 0) if len(counts) == window else 0,
         file=entry.name,
     )
+
+
+def _counts(samples, rate, target):
+    """Samples as int16 counts at the rate of the set, made in blocks."""
+    starts = range(0, len(samples), BLOCK)
+    blocks = (samples[start : start + BLOCK] for start in starts)
+    if rate != target:
+        stream = _import("soxr").ResampleStream(rate, target, 1, dtype="float32")
+        blocks = (stream.resample_chunk(samples[at : at + BLOCK], last=at + BLOCK >= len(samples)) for at in starts)
+    return np.concatenate([_rounded(block) for block in blocks])
+
+
+def _rounded(block):
+    block = np.clip(block, -1, 1)  # a float file may hold 1e38, which times the full scale is inf
+    return np.minimum(np.rint(block * np.float32(FULL_SCALE)), 32767).astype(np.int16)

@@ -11,8 +11,9 @@ from ..config import DataConfig
 from .files import SUFFIXES
 from .folder import BUNDLED as BUNDLED
 from .folder import load_recordings
+from .groups import merge
 from .npz import MAX_DATA_BYTES, fault, read_npz
-from .recordings import MAX_CHANNELS, MAX_CLASSES, MAX_TEXT_BYTES, MAX_UNIT_BYTES, shown
+from .recordings import MAX_CHANNELS, MAX_CLASSES, MAX_TEXT_BYTES, MAX_UNIT_BYTES
 
 MAX_WINDOW = 32767
 MAX_VALUES = 1 << 20  # of a window: the largest tensor of a model file
@@ -487,11 +488,27 @@ def _groups(source, arrays, y, test, notes):
             "of one person or machine are on both sides, the accuracy is too high: add group"
         )
         return _blocks(y, test)
-    names, index = np.unique(group, return_inverse=True)
+    found, first, index = np.unique(group, return_index=True, return_inverse=True)
+    texts = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in found.tolist()]
+    names, number, note = _merged(texts, first)
     if len(names) < 2:
         raise fault(source, "group", f"1 group in {len(y)} windows", "2 or more", "or leave group out")
-    texts = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
-    return index.reshape(-1).astype(np.int64), [shown(text, MAX_GROUP_NAME) for text in texts]
+    notes += [f"{source}: {note}"] if note else []
+    return number[index.reshape(-1)], names
+
+
+def _merged(texts, first):
+    """Names of the groups, the number (R,) of each text's group, and a note on those that were merged.
+
+    Args:
+        texts: of the groups as the data name them, sorted.    first: (R,), the window in which each comes first.
+    """
+    in_order = np.argsort(first)
+    spelt, note = merge([texts[i] for i in in_order], MAX_GROUP_NAME)
+    spelt = dict(zip(in_order.tolist(), spelt, strict=True))
+    names = list(dict.fromkeys(spelt[i] for i in range(len(texts))))
+    index = {name: number for number, name in enumerate(names)}
+    return names, np.array([index[spelt[i]] for i in range(len(texts))], np.int64), note
 
 
 def _blocks(y, test):
