@@ -2,13 +2,14 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from attn8.config import DataConfig
 from attn8.data import grid, load_recordings, load_windows, load_x
-from attn8.data.csv_folder import parse_header, time_unit
+from attn8.data.csv_folder import Column, _common_channels, parse_header, time_unit
 from attn8.errors import DataError
 
 RATE, N = 50, 200
@@ -229,7 +230,7 @@ def test_too_large_a_file_is_not_read(tmp_path):
     folder(tmp_path)
     with open(tmp_path / "wave/anna_1.csv", "wb") as stream:
         stream.truncate(300 << 20)
-    assert "314572800 bytes, expected at most" in load_recordings(config(), tmp_path).faults[0].text
+    assert "314572800 bytes, more than" in load_recordings(config(), tmp_path).faults[0].text
 
 
 def test_pipes_and_devices_are_not_opened(tmp_path):
@@ -430,3 +431,24 @@ def test_nothing_left_names_the_first_fault(tmp_path):
     folder(tmp_path, "ax\nx\n", others=False)
     with pytest.raises(DataError, match=r"none of 1 files can be used; the first: wave/anna_1.csv: line 2, column ax"):
         load_windows(config(), tmp_path)
+
+
+def test_finding_the_common_channels_takes_linear_time():
+    n_tables, n_channels = 20, 256
+    tables = [
+        SimpleNamespace(channels=[Column(i, Counted(f"c{i}"), "g") for i in range(n_channels)]) for _ in range(n_tables)
+    ]
+    names, units = _common_channels(tables, [])
+    assert len(names) == n_channels and units == ["g"] * n_channels
+    assert Counted.n_compared < 5 * n_tables * n_channels
+
+
+class Counted(str):
+    """Text that counts how often it is compared."""
+
+    n_compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.n_compared += 1
+        return str.__eq__(self, other)

@@ -5,11 +5,11 @@ import csv
 import difflib
 import itertools
 import os
-import stat
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from .. import atomic
 from ..errors import ConfigError, DataError
 from .groups import first_part, merge, normal_form
 from .recordings import MAX_CLASSES, MAX_HINTS, MAX_TEXT_BYTES, FileFault, fits, quoted, sentence, shown
@@ -112,17 +112,12 @@ def read_bytes(path, most=MAX_FILE_BYTES):
         FileFault: if it cannot be read or is too large.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FileFault("unreadable", "", "no regular file", "a recording", "remove it")
-        # Between the two looks the file may have become a pipe, which without O_NONBLOCK waits for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as stream:
-            size = os.fstat(descriptor).st_size
-            if size > most or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise FileFault("unreadable", "", f"{size} bytes", f"at most {most}", "split it into several files")
-            return stream.read(size)
-    except (OSError, ValueError) as error:
-        reason = shown(getattr(error, "strerror", None) or str(error))
+        return atomic.read_bytes(path, most)
+    except ValueError as error:
+        expected = f"a regular file of at most {most} bytes"
+        raise FileFault("unreadable", "", shown(str(error)), expected, "split or remove it") from None
+    except OSError as error:
+        reason = shown(error.strerror or str(error))
         raise FileFault("unreadable", "", f"no access ({reason})", "a file to read", "check it") from None
 
 
