@@ -70,16 +70,20 @@ class Source:
         return found
 
     def blocks(self):
-        """Samples in units as arrays (n, S, C): a recording each, or some windows."""
+        """Samples as arrays (n, S, C), a recording each or some windows; ``counts_per_unit`` is their scale."""
         if self.recordings:
-            scale = self.recordings.counts_per_unit
             for recording in self.recordings.recordings:
-                yield _in_units(recording.samples, scale)[None]
+                yield recording.samples[None]
         else:
             x = self.windows.x
             n = max(1, BLOCK_VALUES // (x.shape[1] * x.shape[2]))
             for start in range(0, len(x), n):
-                yield _in_units(x[start : start + n], self.windows.counts_per_unit)
+                yield x[start : start + n]
+
+    @property
+    def counts_per_unit(self):
+        """Scale of ``blocks``, or None where they are in units."""
+        return (self.recordings or self.windows).counts_per_unit
 
 
 def _in_units(samples, counts_per_unit):
@@ -103,7 +107,7 @@ def preview(settings, seed=None, trust_code=False):
     """
     source = _load(settings.data, trust_code)
     windows = source.windows
-    stats = channel_statistics(source.blocks, len(windows.channels))
+    stats = channel_statistics(source.blocks, len(windows.channels), source.counts_per_unit)
     triples = axes_triples(settings.data, windows)
     facts = Facts(_overview(source))
     facts["split"] = _split(windows, settings.data)
@@ -232,41 +236,63 @@ def _part(windows, split, part):
 # ---- channels ------------------------------------------------------------------------------------------------------
 
 
-def channel_statistics(blocks, n_channels):
+def channel_statistics(blocks, n_channels, counts_per_unit=None):
     """Figures of each channel over all samples.
 
     Args:
         blocks: function that gives the samples anew: arrays (n, S, C), n stretches of S samples.
+        counts_per_unit: float (C,), scale of the samples, or None where they are in units.
 
     Returns:
-        dict of arrays (C,): min, max, mean, std; clipped, the share of samples that stand at the extreme value for
-        STUCK samples or more; constant_in, the number of stretches in which the channel never changes; and
+        dict of arrays (C,), in units: min, max, mean, std; clipped, the share of samples that stand at the extreme
+        value for STUCK samples or more; constant_in, the number of stretches in which the channel never changes; and
         n_stretches, int.
     """
     low, high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
     constant_in, n, n_stretches = np.zeros(n_channels, int), 0, 0
     seen = [set() for _ in range(n_channels)]
-    total = squares = np.zeros(n_channels)
-    for x in blocks():
-        low, high = np.minimum(low, x.min((0, 1))), np.maximum(high, x.max((0, 1)))
-        constant_in += (x.max(1) == x.min(1)).sum(0)
-        n, n_stretches = n + x.shape[0] * x.shape[1], n_stretches + len(x)
-        total = total + x.sum((0, 1))
-        _add_values(seen, x)
+    total = squares = clipped = np.zeros(n_channels)
+    for block in blocks():
+        lows, highs = block.min(1), block.max(1)
+        constant_in += (lows == highs).sum(0)
+        low, high = np.minimum(low, lows.min(0)), np.maximum(high, highs.max(0))
+        n, n_stretches = n + block.shape[0] * block.shape[1], n_stretches + len(block)
+        for x, _ in _pieces(block):
+            total = total + x.sum((0, 1), np.float64)
+            _add_values(seen, x)
     mean = total / n
-    clipped = np.zeros(n_channels)
-    for x in blocks():
-        squares = squares + ((x - mean) ** 2).sum((0, 1))
-        clipped += stuck(x, low).sum((0, 1)) + stuck(x, high).sum((0, 1))
+    for block in blocks():
+        for x, inner in _pieces(block, STUCK - 1):
+            squares = squares + ((x[:, inner] - mean) ** 2).sum((0, 1))
+            clipped = clipped + (stuck(x, low) | stuck(x, high))[:, inner].sum((0, 1))
     clipped[[len(values) <= FEW_VALUES for values in seen]] = 0
-    figures = {"min": low, "max": high, "mean": mean, "std": np.sqrt(squares / n), "clipped": clipped / n}
-    return figures | {"constant_in": constant_in, "n_stretches": n_stretches}
+    figures = {"min": low, "max": high, "mean": mean, "std": np.sqrt(squares / n)}
+    figures = {key: _in_units(values, counts_per_unit) for key, values in figures.items()}
+    return figures | {"clipped": clipped / n, "constant_in": constant_in, "n_stretches": n_stretches}
+
+
+def _pieces(block, around=0):
+    """Parts of a block (n, S, C) along S, so that little is taken at a time.
+
+    Args:
+        around: samples on each side that belong to the next parts.
+
+    Returns:
+        (part, slice of the samples in it that are its own), one after the other.
+    """
+    n_own = max(1, BLOCK_VALUES // max(1, block.shape[0] * block.shape[2]))
+    for start in range(0, block.shape[1], n_own):
+        first = max(0, start - around)
+        own = min(n_own, block.shape[1] - start)
+        yield block[:, first : start + n_own + around], slice(start - first, start - first + own)
 
 
 def _add_values(seen, x):
     for channel, values in enumerate(seen):
-        if len(values) <= FEW_VALUES:
-            values.update(np.unique(x[:, :, channel])[: FEW_VALUES + 1].tolist())
+        others = x[:, :, channel].ravel()
+        while len(values) <= FEW_VALUES and others.size:
+            values.update(others[:1].tolist())
+            others = others[~np.isin(others, list(values))]
 
 
 def stuck(x, extreme):
@@ -354,7 +380,7 @@ def _lively(windows, stats, seed):
     """Number of the window that moves most among some drawn at random: at rest there is little to see."""
     numbers = np.random.default_rng(seed).permutation(len(windows))[:CANDIDATES]
     std = np.where(stats["std"] > 0, stats["std"] * windows.counts_per_unit, 1)
-    return int(numbers[(windows.x[numbers].std(1) / std).mean(1).argmax()])
+    return int(max(numbers, key=lambda number: (windows.x[number].std(0) / std).mean()))
 
 
 def _origin(windows, number):

@@ -227,7 +227,7 @@ def people(folder, suffix, content):
     for name in ("wave/anna_1", "wave/ben_1", "rest/anna_1", "rest/ben_1"):
         (folder / name).parent.mkdir(exist_ok=True)
         # Readers skip what is behind the samples; no two files may be the same.
-        (folder / name).with_suffix(suffix).write_bytes(content + f"# {name}\n".encode())
+        (folder / name).with_suffix(suffix).write_bytes(content + f"\n# {name}\n".encode())
 
 
 def load_one_of(rng, folder):

@@ -5,6 +5,8 @@ import json
 import random
 import subprocess
 import sys
+import tracemalloc
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -487,3 +489,83 @@ def test_a_run_knows_its_groups_in_another_spelling(tmp_path, trained, group, is
     loaded = load_windows(DataConfig(), write(tmp_path / "a.npz", group=names, test=None))
     split = workflow.run_split(loaded, {"train_groups": [trained], "validation_groups": []})
     assert split.test_groups == (["somebody else"] if is_seen else sorted([group, "somebody else"]))
+
+
+# ---- what files may hold
+
+
+def no_text(*texts):
+    """Text whose first character is none: Python has no 0x7fffffff."""
+    array = np.array(texts)
+    array.view(np.uint32)[0] = 0x7FFFFFFF
+    return array
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("key", ["labels", "channels", "units", "group", "encoding"])
+def test_characters_that_are_none_are_refused(tmp_path, key, order):
+    length = {"labels": 2, "channels": C, "units": C, "group": N, "encoding": 1}[key]
+    texts = no_text(*(f"g{number % 4}" for number in range(length))).astype(f"{order}U2")
+    assert f"{key}: got a character 0x7fffffff, expected at most 0x10ffff" in fault_of(
+        write(tmp_path / "a.npz", **{key: texts})
+    )
+    with pytest.raises(DataError, match=f"{key}: got a character"):
+        data.make_windows(arrays(**{key: texts}))
+
+
+def peak_bytes(load):
+    tracemalloc.start()
+    try:
+        found = load()
+        return tracemalloc.get_traced_memory()[1], found.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float16", "float32", "uint8"])
+def test_reading_takes_at_most_three_times_the_memory_of_the_windows(tmp_path, dtype):
+    mulaw = {"encoding": np.array("mulaw8")} if dtype == "uint8" else {}
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((250_000, 32, 1), dtype), **mulaw)
+    peak, size = peak_bytes(lambda: load_x(tmp_path / "a.npz"))
+    assert peak < 3 * size + (12 << 20)  # some of it for a block
+
+
+def test_too_many_values_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "MAX_SET_VALUES", 1000)
+    assert "x: got 3840 values, expected at most 1000; split the data" in fault_of(write(tmp_path / "a.npz"))
+
+
+def test_blocks_make_no_difference(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(N, T, C))
+    path = write(tmp_path / "a.npz", x=x, counts_per_unit=None)
+    expected = load_windows(DataConfig(), path)
+    monkeypatch.setattr(windows, "BLOCK_VALUES", 3 * T * C)
+    assert load_windows(DataConfig(), path).fingerprint() == expected.fingerprint()
+    x[20, 2, 1] = np.nan
+    assert "nan at [20, 2, 1]" in fault_of(write(tmp_path / "b.npz", x=x))
+
+
+def test_no_warning_stands_beside_the_sentence(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = np.full((N, T, C), np.finfo(np.longdouble).max, np.longdouble)
+        assert "at most 1e30" in fault_of(write(tmp_path / "a.npz", x=x))
+        old = npy("{'descr': '<i8', 'fortran_order': False, 'shape': (40L,), }")
+        path = with_member(write(tmp_path / "b.npz"), "y.npy", old + (np.arange(N) % 2).tobytes())
+        assert len(load_windows(DataConfig(), path)) == N  # as Python 2 wrote it
+        path = with_member(path, "y.npy", npy(r"{'descr': '\e', 'fortran_order': False, 'shape': (40,), }"))
+        assert "unreadable array" in fault_of(path)
+
+
+def npy(header):
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+def with_member(path, name, content):
+    """The same .npz with one member replaced, checksums right."""
+    with zipfile.ZipFile(path) as source:
+        members = {**{name: source.read(name) for name in source.namelist()}, name: content}
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, raw in members.items():
+            archive.writestr(each, raw)
+    return path

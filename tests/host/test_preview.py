@@ -142,6 +142,19 @@ def test_statistics_are_those_of_all_samples_together():
     assert found["n_stretches"] == 7
 
 
+def test_pieces_make_no_difference(monkeypatch):
+    blocks = [np.random.default_rng(i).integers(0, 12, (1, s, 2)).astype(np.int16) for i, s in enumerate((300, 7))]
+    blocks[0][0, 40:60] = blocks[1][:] = 11
+    scale = np.array([2.0, 4.0])
+    expected = preview.channel_statistics(lambda: iter(blocks), 2, scale)
+    assert expected["clipped"].min() > 0 and expected["constant_in"].tolist() == [1, 1]
+    assert expected["max"].tolist() == [5.5, 2.75]
+    for n in (1, 2, 14, 100):
+        monkeypatch.setattr(preview, "BLOCK_VALUES", n)
+        for key, value in preview.channel_statistics(lambda: iter(blocks), 2, scale).items():
+            np.testing.assert_allclose(value, expected[key])
+
+
 def test_only_runs_of_three_at_the_extreme_are_clipping():
     x = np.array([9, 9, 1, 9, 9, 9, 1, 9, 9, 9, 9, 0, 9])[None, :, None]
     expected = [0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 0, 0]

@@ -2,12 +2,13 @@
 
 import builtins
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from attn8.config import DataConfig
-from attn8.data import load_recordings, load_windows
+from attn8.data import load_recordings, load_windows, wav_folder
 from attn8.errors import ConfigError, DataError, ToolMissingError
 
 pytest.importorskip("soundfile")
@@ -182,3 +183,22 @@ def test_a_clip_under_two_names_is_used_once(tmp_path):
     set_ = load_recordings(config(), folder(tmp_path, **{"yes/zed_1.wav": wav(tone(seed=1))}))
     assert len(set_.recordings) == 4 and [fault.kind for fault in set_.faults] == ["duplicate"]
     assert "yes/zed_1.wav: got the same bytes as yes/ben_1.wav" in set_.faults[0].text
+
+
+def test_bringing_a_clip_to_a_higher_rate_takes_little_more_than_the_result(tmp_path):
+    raw = wav(tone(rate=8000, n=8000 * 120), rate=8000, bits=8)
+    folder(tmp_path, raw)
+    tracemalloc.start()
+    try:
+        set_ = load_recordings(config(sample_rate_hz=48000.0), tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * sum(r.samples.nbytes for r in set_.recordings) + (8 << 20)
+
+
+def test_blocks_make_no_difference(tmp_path, monkeypatch):
+    folder(tmp_path, wav(tone(rate=44100, n=44100), rate=44100))
+    expected = first_of(load_recordings(config(), tmp_path)).samples
+    monkeypatch.setattr(wav_folder, "BLOCK", 1000)
+    assert np.array_equal(first_of(load_recordings(config(), tmp_path)).samples, expected)

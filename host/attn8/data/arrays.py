@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from .npz import check_text
 from .windows import KEYS, Windows, windows_of_arrays
 
 MAX_ITEMS = 1 << 24
@@ -56,6 +57,7 @@ def _array(value, name, key):
         raise DataError(f"{name}: {key}: got {type(value).__name__} ({error}), expected an array") from None
     if array.dtype.hasobject:
         raise DataError(f"{name}: {key}: got {type(value).__name__} of mixed shapes or types, expected an array")
+    check_text(name, key, array)
     return array
 
 

@@ -228,10 +228,11 @@ def parse_header(line, wanted=(), number=1):
     columns = [Column(index, *_name_and_unit(cell)) for index, cell in enumerate(cells)]
     if not columns[0].name:  # the row numbers that pandas writes
         columns = columns[1:]
-    time = next((column for column in columns if column.name not in wanted and time_unit(column) is not None), None)
-    channels = [column for column in columns if column.name in wanted or time_unit(column) is None]
+    named = set(wanted)
+    time = next((column for column in columns if column.name not in named and time_unit(column) is not None), None)
+    channels = [column for column in columns if column.name in named or time_unit(column) is None]
     _check_names(channels, wanted, where)
-    ignored = [column for column in channels if wanted and column.name not in wanted]
+    ignored = [column for column in channels if wanted and column.name not in named]
     if wanted:
         by_name = {column.name: column for column in channels}
         channels = [by_name[name] for name in wanted]
@@ -248,22 +249,25 @@ def _name_and_unit(cell):
 
 
 def _check_names(channels, wanted, where):
-    names = [column.name for column in channels]
+    names = {column.name for column in channels}
     missing = [name for name in wanted if name not in names]
     if missing:
         advice = "rename the column, or change data.channels"
-        raise FileFault("channels", where, _listed(names), f"{_listed(missing)} too, of data.channels", advice)
-    used = [column for column in channels if not wanted or column.name in wanted]
+        got = _listed([column.name for column in channels])
+        raise FileFault("channels", where, got, f"{_listed(missing)} too, of data.channels", advice)
+    named, seen = set(wanted), set()
+    used = [column for column in channels if not wanted or column.name in named]
     if not 1 <= len(used) <= MAX_CHANNELS:
         raise FileFault("header", where, f"{len(used)} channels", f"1..{MAX_CHANNELS}", "name some with data.channels")
-    for number, column in enumerate(used):
+    for column in used:
         name, unit = column.name, column.unit
-        if not name or name in [other.name for other in used[:number]]:
+        if not name or name in seen:
             got = f"{quoted(name)} twice" if name else "a column without a name"
             raise FileFault("header", where, got, "a different name for each channel", "rename it")
         if not (fits(name, MAX_TEXT_BYTES) and fits(unit, MAX_UNIT_BYTES)):
             expected = f"a printable name of at most {MAX_TEXT_BYTES} and unit of {MAX_UNIT_BYTES} UTF-8 bytes"
             raise FileFault("header", where, quoted(f"{name} [{unit}]" if unit else name), expected, "rename it")
+        seen.add(name)
 
 
 def _listed(names):
@@ -436,11 +440,12 @@ def _common_channels(tables, wanted):
     counts = Counter(frozenset(column.name for column in table.channels) for table in tables)
     most = counts.most_common(1)[0][0]
     names = next([column.name for column in t.channels] for t in tables if {c.name for c in t.channels} == most)
-    units = []
-    for name in names:
-        found = Counter(c.unit for table in tables for c in table.channels if c.name == name and c.unit)
-        units.append(found.most_common(1)[0][0] if found else "")
-    return names, units
+    units = {name: Counter() for name in names}
+    for table in tables:
+        for column in table.channels:
+            if column.unit and column.name in units:
+                units[column.name][column.unit] += 1
+    return names, [found.most_common(1)[0][0] if found else "" for found in units.values()]
 
 
 def _put_in_order(table, names, units):
@@ -451,7 +456,8 @@ def _put_in_order(table, names, units):
     """
     index = {column.name: number for number, column in enumerate(table.channels)}
     if set(index) != set(names):
-        missing, extra = [n for n in names if n not in index], [n for n in index if n not in names]
+        known = set(names)
+        missing, extra = [n for n in names if n not in index], [n for n in index if n not in known]
         got = f"no {_listed(missing)}" if missing else f"also {_listed(extra)}"
         advice = "rename or add the column" if missing else "remove it, or name those to use with data.channels"
         raise FileFault("channels", "", got, f"{_listed(names)}, as most files have", advice)

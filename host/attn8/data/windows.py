@@ -17,6 +17,8 @@ from .recordings import MAX_CHANNELS, MAX_CLASSES, MAX_TEXT_BYTES, MAX_UNIT_BYTE
 
 MAX_WINDOW = 32767
 MAX_VALUES = 1 << 20  # of a window: the largest tensor of a model file
+MAX_SET_VALUES = 1 << 29  # of x: 1 GiB as int16
+BLOCK_VALUES = 1 << 18  # that are looked at together, so that what numpy makes of them on the way stays small
 MULAW_FULL_SCALE = 32767  # counts of a sample of 1.0
 MAX_GROUP_NAME = 256  # characters
 BLOCKS = 20  # parts into which windows without groups are cut
@@ -156,7 +158,7 @@ def windows_of(recordings, data_config, counts_per_unit=None):
     Raises:
         DataError: if they would be too large, or a group of a manifest is on both sides.
     """
-    samples, scale, notes = _counts_of(recordings, counts_per_unit)
+    counts, scale, notes = _counts_of(recordings, counts_per_unit)
     found = recordings.recordings
     starts, recording = _starts(recordings, data_config)
     first = np.concatenate([[0], np.cumsum([len(item.samples) for item in found], dtype=np.int64)[:-1]])
@@ -164,7 +166,7 @@ def windows_of(recordings, data_config, counts_per_unit=None):
     order = _order(group_names.tolist())
     index = {label: number for number, label in enumerate(recordings.labels)}
     windows = Windows(
-        x=_cut(samples, starts, data_config.window),
+        x=_cut(counts, starts - first[recording], recording, data_config.window),
         y=np.array([index.get(item.label, 0) for item in found], np.int64)[recording],
         group=np.argsort(order)[group][recording],
         test=_test_of(recordings, recording),
@@ -199,11 +201,11 @@ def _starts(recordings, data_config):
     return window_starts(lengths, window, hop)
 
 
-def _cut(samples, starts, window):
-    """Windows (N, T, C) of samples (S, C)."""
-    x = np.empty((len(starts), window, samples.shape[1]), np.int16)
-    for number, start in enumerate(starts):
-        x[number] = samples[start : start + window]
+def _cut(counts, starts, recording, window):
+    """Windows (N, T, C) of the counts [(S, C)] of recordings: window n starts at starts[n] of recording[n]."""
+    x = np.empty((len(starts), window, counts[0].shape[1]), np.int16)
+    for number, (start, which) in enumerate(zip(starts, recording, strict=True)):
+        x[number] = counts[which][start : start + window]
     return x
 
 
@@ -215,17 +217,16 @@ def _order(names):
 
 
 def _counts_of(recordings, model_counts_per_unit):
-    """All samples as int16 counts (S, C), one after the other, their scale, and notes on clipping."""
-    samples = np.concatenate([item.samples for item in recordings.recordings])
+    """Samples of each recording as int16 counts [(S, C)], their scale, and notes on clipping."""
+    samples = [item.samples for item in recordings.recordings]
     own, notes = recordings.counts_per_unit, []
     scale = own
     if model_counts_per_unit is not None:
-        scale = _model_scale(recordings.name, model_counts_per_unit, samples.shape[1])
+        scale = _model_scale(recordings.name, model_counts_per_unit, samples[0].shape[1])
     if own is not None and np.array_equal(own, scale):
         return samples, own, notes
-    in_units = samples[None] if own is None else samples[None] / own.astype(np.float64)
-    counts, scale = _quantize_float(recordings.name, in_units, scale, notes)
-    return counts[0], scale, notes
+    counts, scale = _quantize_float(recordings.name, samples, scale, notes, own)
+    return counts, scale, notes
 
 
 def _test_of(recordings, recording):
@@ -319,6 +320,8 @@ def _vector(source, arrays, key, length, kinds, expected):
 def _counts(source, arrays, model_counts_per_unit=None, notes=None):
     """x as int16 counts and the counts per unit of each channel, float32 (C,)."""
     x = _require(arrays, source, "x", "samples (N, T, C)")
+    if x.size > MAX_SET_VALUES:
+        raise fault(source, "x", f"{x.size} values", f"at most {MAX_SET_VALUES}", "split the data into several")
     fits = x.ndim == 3 and 0 not in x.shape and x.shape[1] <= MAX_WINDOW and x.shape[2] <= MAX_CHANNELS
     if not fits or x.shape[1] * x.shape[2] > MAX_VALUES:
         expected = f"(N, T, C) with N >= 1, T in 1..{MAX_WINDOW}, C in 1..{MAX_CHANNELS}, T*C <= {MAX_VALUES}"
@@ -334,7 +337,8 @@ def _counts(source, arrays, model_counts_per_unit=None, notes=None):
         raise fault(source, "x", f"dtype {x.dtype}", expected, "convert it with x.astype(numpy.int16)")
     if model_counts_per_unit is not None:
         given = _model_scale(source, model_counts_per_unit, x.shape[2])
-    return _quantize_float(source, x, given, [] if notes is None else notes)
+    (counts,), scale = _quantize_float(source, [x], given, [] if notes is None else notes)
+    return counts, scale
 
 
 def _is_mulaw(source, arrays, x):
@@ -354,7 +358,11 @@ def mulaw_counts(x):
     """Decode 8-bit mu-law (uint8, any shape) to int16 counts, full scale 32767."""
     codes = np.arange(256) / 127.5 - 1
     amplitude = np.sign(codes) * (256 ** np.abs(codes) - 1) / 255
-    return np.rint(amplitude * MULAW_FULL_SCALE).astype(np.int16)[x]
+    table = np.rint(amplitude * MULAW_FULL_SCALE).astype(np.int16)
+    counts = np.empty(x.shape, np.int16)
+    for rows in _row_slices(x):
+        counts[rows] = table[x[rows]]
+    return counts
 
 
 def _scale(source, arrays, n_channels):
@@ -381,22 +389,54 @@ def _model_scale(source, counts_per_unit, n_channels):
     return scale
 
 
-def _quantize_float(source, x, scale, notes):
-    if not np.isfinite(x).all():
-        where = np.argwhere(~np.isfinite(x))[0].tolist()
-        raise fault(source, "x", f"{x[tuple(where)]} at {where}", "finite numbers", "remove or fill those windows")
-    largest = np.abs(x).max(axis=(0, 1)).astype(np.float64)
+def _quantize_float(source, parts, scale, notes, own=None):
+    """Bring samples to int16 counts.
+
+    Args:
+        parts: list of arrays (..., C), in units, or in counts of the scale ``own`` (C,).
+        scale: counts per unit (C,) of the result, or None = automatic.    notes: takes a line on clipping.
+    Returns:
+        list of int16 arrays as the parts, and the scale.
+    """
+    own = None if own is None else own.astype(np.float64)
+    largest = np.max([_largest(source, part, own) for part in parts], axis=0)
     if largest.max() > 1e30:
         raise fault(source, "x", f"a value of size {largest.max():.3g}", "at most 1e30", "choose a larger unit")
     if scale is None:
         scale = automatic_counts_per_unit(largest)
     clipped = largest * scale > 32767.5
-    counts = np.empty(x.shape, np.int16)
-    for channel, factor in enumerate(scale.astype(np.float64)):
-        counts[:, :, channel] = np.clip(np.rint(x[:, :, channel] * factor), -32768, 32767)
+    factors = scale.astype(np.float64)
+    counts = [np.empty(part.shape, np.int16) for part in parts]
+    for part, target in zip(parts, counts, strict=True):
+        for rows in _row_slices(part):
+            block = part[rows] if own is None else part[rows] / own
+            for channel, factor in enumerate(factors):
+                target[rows][..., channel] = np.clip(np.rint(block[..., channel] * factor), -32768, 32767)
     if clipped.any():
         notes.append(f"{source}: counts_per_unit makes {clipped.sum()} of {len(clipped)} channels clip at int16")
     return counts, scale
+
+
+def _largest(source, part, own):
+    """Largest magnitude of each channel, float64 (C,)."""
+    largest = np.zeros(part.shape[-1])
+    for rows in _row_slices(part):
+        block = part[rows] if own is None else part[rows] / own
+        if not np.isfinite(block).all():
+            first, *rest = np.argwhere(~np.isfinite(block))[0].tolist()
+            where = [rows.start + first, *rest]
+            got = f"{part[tuple(where)]} at {where}"
+            raise fault(source, "x", got, "finite numbers", "remove or fill those windows")
+        found = np.abs(block).max(axis=tuple(range(block.ndim - 1)))
+        with np.errstate(over="ignore"):  # long doubles: inf is refused
+            largest = np.maximum(largest, found.astype(np.float64))
+    return largest
+
+
+def _row_slices(x):
+    """Slices along the first axis, of some BLOCK_VALUES each."""
+    n_rows = max(1, BLOCK_VALUES // max(1, x[:1].size))
+    return (slice(start, start + n_rows) for start in range(0, len(x), n_rows))
 
 
 def automatic_counts_per_unit(largest):
