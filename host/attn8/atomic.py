@@ -15,6 +15,7 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 _BINARY = getattr(os, "O_BINARY", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def read_bytes(path, most):
@@ -61,7 +62,7 @@ def remove_torn_writes(folder, names):
     """Remove what a killed ``write_atomic`` left beside these files of a folder."""
     for name in names:
         for left in Path(folder).glob(f".{name}.*"):
-            if left.suffix[1:].isdigit():
+            if left.suffix[1:].isdigit() and (left.is_symlink() or not left.is_dir()):
                 left.unlink(missing_ok=True)
 
 
@@ -75,19 +76,26 @@ def locked(folder):
     path = Path(folder) / LOCK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)
     except OSError as error:
         raise RunError(
             f"run {folder}: got {error.strerror}, expected a folder to write into; choose another --out"
         ) from None
     try:
+        _take(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor, folder):
+    try:
         if fcntl:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
     except BlockingIOError:
         raise RunError(
             f"run {folder}: got a folder that another attn8 writes into, expected it for itself; "
             "wait for it, or choose another --out"
         ) from None
-    finally:
-        os.close(descriptor)
+    except OSError:
+        pass  # a file system without locks is no reason not to train

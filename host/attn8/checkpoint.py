@@ -6,20 +6,31 @@ SHA-256 of the rest of it and of all tensors, a space, and the rest, JSON.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+import math
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import torch as safetensors_torch
 
 from .errors import RunError
-from .run_folder import CHECKPOINT, TENSOR_FAULTS, checked, load_weights, read_tensors, reason_of
+from .run_folder import CHECKPOINT, TENSOR_FAULTS, checked, lasting_settings, load_weights, read_tensors, reason_of
 
 VERSION = 1
 LINE_KEYS = {"epoch", "loss", "train_accuracy", "train_macro_f1"}  # of every line of metrics.jsonl
 VALIDATION_KEYS = {"validation_accuracy", "validation_macro_f1", "validation_loss"}
-HARMLESS = {"model": ("name", "version", "threshold"), "training": ("init",)}  # no later epoch depends on these
-SPLIT_SETTINGS = ("folds", "fold", "validation_groups", "split_seed", "axes")
+SHARES = {"train_accuracy", "train_macro_f1", "validation_accuracy", "validation_macro_f1"}  # in 0..1
+GENERATORS = ("random.torch", "random.augment", "random.order")
+LARGEST_STEP = 1 << 24  # Adam counts its steps in float32, which stays there
+# As get_state of a torch.Generator of the CPU gives it: a Mersenne twister.
+GENERATOR_STATE = np.dtype(
+    [
+        ("seed", "u8"), ("left", "i4"), ("seeded", "i4"), ("next", "u8"), ("words", "u8", 624), ("normals", "f8", 3),
+        ("has_normal", "i4"), ("gap", "i4"), ("float_normal", "f4"), ("has_float_normal", "u1"), ("end", "u1", 3),
+    ]
+)  # fmt: skip
 
 
 @dataclass
@@ -62,19 +73,15 @@ def to_bytes(state, config, fingerprint):
     tensors["random.torch"] = torch.get_rng_state()
     tensors["random.augment"] = state.augment.generator.get_state()
     tensors["random.order"] = state.order.get_state()
-    facts = {"version": VERSION, "fingerprint": fingerprint, "settings": _settings(config), "history": state.history}
+    facts = {
+        "version": VERSION,
+        "fingerprint": fingerprint,
+        "settings": lasting_settings(config),
+        "history": state.history,
+    }
     text = json.dumps(facts)
     tensors = {name: values.contiguous() for name, values in tensors.items()}
     return safetensors_torch.save(tensors, {"state": f"{_digest(text, tensors)} {text}"})
-
-
-def _settings(config):
-    """What must not change between the start of a training and its end."""
-    table = asdict(config)
-    kept = {"data": {key: table["data"][key] for key in SPLIT_SETTINGS}}
-    for part, harmless in HARMLESS.items():
-        kept[part] = {key: value for key, value in table[part].items() if key not in harmless}
-    return kept
 
 
 def _digest(text, tensors):
@@ -110,15 +117,43 @@ def read(run_dir):
 
 
 def _check_facts(facts):
-    if facts["version"] != VERSION:
+    if type(facts["version"]) is not int or facts["version"] != VERSION:
         raise ValueError(f"version {facts['version']!r}, where this attn8 reads {VERSION}")
-    if not isinstance(facts["fingerprint"], str) or not isinstance(facts["settings"], dict):
-        raise ValueError("no fingerprint and settings")
-    wanted = LINE_KEYS | (VALIDATION_KEYS if facts["settings"]["training"]["patience"] else set())
-    for number, line in enumerate(facts["history"], 1):
-        numbers = all(type(value) in (int, float) and -1e9 < value < 1e9 for value in line.values())
-        if not numbers or not wanted <= line.keys() or line["epoch"] != number:
+    if not re.fullmatch("[0-9a-f]{64}", facts["fingerprint"]):
+        raise ValueError("no fingerprint")
+    settings, history = facts["settings"]["training"], facts["history"]
+    if not all(type(settings[key]) is int and settings[key] >= 0 for key in ("epochs", "patience")):
+        raise ValueError("no epochs and patience")
+    if not isinstance(history, list) or len(history) > settings["epochs"]:
+        raise ValueError("other than a list of at most training.epochs epochs")
+    best = []
+    for number, line in enumerate(history, 1):
+        if not _is_line(line, number, settings["patience"]):
             raise ValueError(f"no figures of epoch {number}")
+        if settings["patience"]:
+            best = [history[best_epoch([*best, line]) - 1]]
+            if line["best_epoch"] != best[0]["epoch"]:
+                raise ValueError(f"another best epoch than {best[0]['epoch']} in epoch {number}")
+
+
+def _is_line(line, number, patience):
+    """Whether this is what an epoch leaves in the history."""
+    wanted = LINE_KEYS | VALIDATION_KEYS if patience or "validation_loss" in line else LINE_KEYS
+    wanted = wanted | {"best_epoch"} if patience else wanted
+    if line.keys() != wanted or type(line["epoch"]) is not int or line["epoch"] != number:
+        return False
+    if type(line.get("best_epoch", 1)) is not int:
+        return False
+    figures = {key: value for key, value in line.items() if not key.endswith("epoch")}
+    if not all(type(value) is float and math.isfinite(value) and value >= 0 for value in figures.values()):
+        return False
+    return all(line[key] <= 1 for key in SHARES & line.keys())
+
+
+def best_epoch(history):
+    """Number of the epoch with the best validation macro-F1; of equal ones that with the lowest validation loss."""
+    best = max(history, key=lambda line: (line["validation_macro_f1"], -line["validation_loss"]))
+    return best["epoch"]
 
 
 def _damaged(run_dir, error):
@@ -134,37 +169,76 @@ def restore(state, facts, tensors, run_dir):
     Raises:
         RunError: if the tensors do not belong to this network and optimizer.
     """
+    history, patience = facts["history"], facts["settings"]["training"]["patience"]
     try:
+        _check_names(state, tensors, bool(history))
+        for name in GENERATORS:
+            _check_generator(name, tensors[name])
         load_weights(state.model, _part(tensors, "model"))
-        best = _part(tensors, "best")
-        if bool(best) != bool(facts["history"] and facts["settings"]["training"]["patience"]):
-            raise ValueError("the weights of a best epoch where there is none, or none where there is one")
-        state.best = checked(best, state.model.state_dict()) if best else None
-        _restore_optimizer(state, tensors, len(facts["history"]))
+        best = checked(_part(tensors, "best"), state.model.state_dict() if history and patience else {})
+        if best and best_epoch(history) == len(history):
+            _check_equal(best, state.model.state_dict())
+        _restore_optimizer(state, tensors, len(history))
         torch.set_rng_state(tensors["random.torch"])
         state.augment.generator.set_state(tensors["random.augment"])
         state.order.set_state(tensors["random.order"])
     except TENSOR_FAULTS as error:
         raise _damaged(run_dir, error) from None
-    state.history[:] = facts["history"]
+    state.best = best or None
+    state.history[:] = history
+
+
+def _check_names(state, tensors, has_moments):
+    n_moments = len(_parameters(state)) if has_moments else 0
+    parts = ("model.", "best.", *(f"adam.{number}." for number in range(n_moments)))
+    for name in tensors:
+        if not name.startswith(parts) and name not in GENERATORS:
+            raise ValueError(f"an unknown tensor {name}")
+
+
+def _check_equal(best, last):
+    """The last epoch is the best: both are the same weights."""
+    for name, values in last.items():
+        if not torch.equal(best[name], values):
+            raise ValueError(f"another {name} of the best epoch, which is the last")
+
+
+def _check_generator(name, values):
+    """Refuse a state that torch would take and then read beyond its words with, or that draws no usable numbers."""
+    size = torch.get_rng_state().shape
+    if values.dtype != torch.uint8 or values.shape != size:
+        raise ValueError(f"{name} {tuple(values.shape)} {values.dtype}, where torch has {tuple(size)} torch.uint8")
+    if size[0] != GENERATOR_STATE.itemsize:
+        return  # another torch, whose states we cannot read
+    state = np.frombuffer(values.numpy().tobytes(), GENERATOR_STATE)[0]
+    left, following = int(state["left"]), int(state["next"])
+    # Either new, or `next` of 624 words are drawn and the rest, with one more, are left.
+    placed = (left, following) == (1, 0) or (1 <= left <= 624 and left + following == 625)
+    words = state["seeded"] == 1 and state["words"].any() and bool((state["words"] < 1 << 32).all())
+    flags = state["has_normal"] in (0, 1) and state["has_float_normal"] in (0, 1)
+    normals = np.abs([*state["normals"], state["float_normal"]])
+    if not (placed and words and flags and bool((normals < 100).all())):
+        raise ValueError(f"{name}: a state that no generator has")
 
 
 def _restore_optimizer(state, tensors, n_epochs):
     if not n_epochs:
         return
-    saved = state.optimizer.state_dict()
-    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    for number, parameter in enumerate(parameters):
+    saved, n_steps = state.optimizer.state_dict(), n_epochs * state.n_steps
+    for number, parameter in enumerate(_parameters(state)):
         expected = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
         moments = checked(_part(tensors, f"adam.{number}"), expected)
-        if moments["step"] != n_epochs * state.n_steps or bool((moments["exp_avg_sq"] < 0).any()):
-            raise ValueError(f"moments of parameter {number} that no training leaves")
+        if moments["step"] != min(n_steps, LARGEST_STEP):
+            raise ValueError(f"adam.{number}.step {moments['step'].item():g}, where {n_steps} steps are done")
         saved["state"][number] = moments
     state.optimizer.load_state_dict(saved)
     # OneCycle is a formula of the number of steps: one step from the one before gives all its values.
-    n_steps = n_epochs * state.n_steps
     state.schedule.load_state_dict({"last_epoch": n_steps - 1, "_step_count": n_steps})
     state.schedule.step()
+
+
+def _parameters(state):
+    return [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
 
 
 def _part(tensors, prefix):
@@ -173,9 +247,9 @@ def _part(tensors, prefix):
 
 def check_same(facts, config, windows, run_dir):
     """Raise RunError where settings or windows are not those that the training began with."""
-    difference = first_difference(_settings(config), facts["settings"])
+    difference = first_difference(lasting_settings(config), facts["settings"])
     if difference:
-        name, got, expected = difference
+        name, got, expected = (str(part)[:100] for part in difference)
         raise RunError(
             f"run {run_dir}: config.toml: {name}: got {got}, expected {expected} as when the training began; "
             "set it back, or train the run anew"

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from . import checkpoint
 from .atomic import remove_torn_writes, write_atomic
-from .checkpoint import TrainingState
+from .checkpoint import TrainingState, best_epoch
 from .data import axes_triples, split_windows
 from .data.augment import Augment
 from .errors import ConfigError, RunError
@@ -24,10 +24,12 @@ from .run_folder import (
     FILES,
     WEIGHTS,
     append_history,
+    checked,
     drop_results,
     load_meta,
     load_run,
     load_run_config,
+    run_digest,
     save_history,
     save_weights,
     start_run,
@@ -156,13 +158,13 @@ def resume(run_dir, windows, progress=True, say=lambda text: None):
 def finish(state, config, windows, split, out_dir, progress, say):
     """Run the epochs that are left, each saved as it ends; returns TrainResult."""
     started, n_before, interrupted = time.monotonic(), len(state.history), False
-    fingerprint = windows.fingerprint()
+    fingerprint, run = windows.fingerprint(), run_digest(load_run_config(out_dir), load_meta(out_dir))
     try:
         with ProgressBar(config.training.epochs, progress, n_before) as advance:
             for metrics in run_epochs(state, config, windows, split):
                 # The checkpoint first: whatever a kill leaves of the other two, resume writes them from it.
                 write_atomic(out_dir / CHECKPOINT, checkpoint.to_bytes(state, config, fingerprint))
-                save_weights(state.best or state.model.state_dict(), out_dir)
+                save_weights(state.best or state.model.state_dict(), out_dir, run)
                 append_history(metrics, out_dir)
                 advance(metrics)
     except KeyboardInterrupt:
@@ -301,7 +303,7 @@ def check_settings(config, windows, split):
 
 
 def check_same_network(model, expected):
-    """Raise ConfigError where a network could not be rebuilt from its configuration and data."""
+    """Raise ConfigError where a network could not be rebuilt from its configuration and data, or trained."""
 
     def blueprint(net):
         kinds = [(name, type(module)) for name, module in net.named_modules()]
@@ -313,6 +315,12 @@ def check_same_network(model, expected):
             "model: got a network of another shape, expected that of [model] for these windows; "
             "make it with attn8.train.new_model from the same settings and windows"
         )
+    try:
+        checked(model.state_dict(), expected.state_dict())
+    except ValueError as error:
+        raise ConfigError(
+            f"model: got {error}, expected weights that a training can start from; correct them"
+        ) from None
 
 
 def refuse_unfinished(out_dir):
@@ -321,7 +329,8 @@ def refuse_unfinished(out_dir):
         config, (facts, _) = load_run_config(out_dir), checkpoint.read(out_dir)
     except RunError:
         return
-    n_done, settings = len(facts["history"]), config.training
+    began = {key: facts["settings"]["training"][key] for key in ("epochs", "patience")}
+    n_done, settings = len(facts["history"]), replace(config.training, **began)
     if n_done and not is_finished(facts["history"], settings):
         raise RunError(
             f"run {out_dir}: got a training that was stopped after {n_done} of {settings.epochs} epochs, expected "
@@ -354,12 +363,6 @@ def keep_epoch(state, metrics, settings):
     return metrics
 
 
-def best_epoch(history):
-    """Number of the epoch with the best validation macro-F1; of equal ones that with the lowest validation loss."""
-    best = max(history, key=lambda line: (line["validation_macro_f1"], -line["validation_loss"]))
-    return best["epoch"]
-
-
 def is_finished(history, settings):
     """Whether all epochs are done, or ``patience`` of them since the best."""
     if len(history) >= settings.epochs:
@@ -383,4 +386,5 @@ def save_all(state, run_dir):
     """Write RUN/model.safetensors and RUN/metrics.jsonl from a state that is as of the last checkpoint."""
     save_history(state.history, run_dir)
     if state.history:
-        save_weights(state.best or state.model.state_dict(), run_dir)
+        run = run_digest(load_run_config(run_dir), load_meta(run_dir))
+        save_weights(state.best or state.model.state_dict(), run_dir, run)

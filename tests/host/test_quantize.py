@@ -260,7 +260,7 @@ def test_a_saved_quantized_model_loads_with_the_same_bits(tmp_path):
     model = trained_looking(config, x)
     net, _ = quantize.calibrate(model, x, SETTINGS)
     net.temperature.fill_(1.7)
-    save_weights(model.state_dict(), tmp_path)
+    save_weights(model.state_dict(), tmp_path, "")
     quantize.save_quantized(net, tmp_path)
     loaded = quantize.load_quantized(model, tmp_path)
     assert packed(loaded, config).model.data == packed(net, config).model.data
@@ -280,11 +280,11 @@ def test_a_quantized_model_of_other_weights_is_a_run_error(tmp_path):
     x = sensor_windows(np.random.default_rng(0))
     model = trained_looking(model_config(), x)
     net, _ = quantize.calibrate(model, x, SETTINGS)
-    save_weights(model.state_dict(), tmp_path)
+    save_weights(model.state_dict(), tmp_path, "")
     quantize.save_quantized(net, tmp_path)
     with torch.no_grad():
         model.head.bias += 1
-    save_weights(model.state_dict(), tmp_path)
+    save_weights(model.state_dict(), tmp_path, "")
     with pytest.raises(RunError, match="other float weights"):
         quantize.load_quantized(model, tmp_path)
 
@@ -292,7 +292,7 @@ def test_a_quantized_model_of_other_weights_is_a_run_error(tmp_path):
 def test_a_quantized_model_of_another_shape_is_a_run_error(tmp_path):
     x = sensor_windows(np.random.default_rng(0))
     net, _ = quantize.calibrate(trained_looking(model_config(), x), x, SETTINGS)
-    save_weights(net.state_dict(), tmp_path)
+    save_weights(net.state_dict(), tmp_path, "")
     quantize.save_quantized(net, tmp_path)
     with pytest.raises(RunError, match=quantize.QUANTIZED):
         quantize.load_quantized(trained_looking(model_config(layers=2), x), tmp_path)
