@@ -8,7 +8,34 @@ Nothing here allocates, and every intermediate lies in [-2^30, 2^30 - 1] (models
 post - 1, because ((v*m >> (post - 1)) + 1) >> 1 rounds without leaving 31 bits.
 """
 
+from array import array
+
 from .tables import EXP
+
+READS_ANY_SIGN = False  # weights must come as signed bytes
+_ROWS_AT_ONCE = 8  # of _multiply
+
+
+def weights(view, n, n_inputs):
+    """Returns what linear_s8 and conv1d_s8 read of n rows of signed weights, each padded to 4.
+
+    That is views of the rows in tuples of eight, the last row filling up the last tuple.
+    """
+    row_bytes = (n_inputs + 3) & ~3
+    rows = [view[i * row_bytes : i * row_bytes + n_inputs] for i in range(n)]
+    while len(rows) % _ROWS_AT_ONCE:
+        rows.append(rows[-1])
+    return [tuple(rows[i : i + _ROWS_AT_ONCE]) for i in range(0, len(rows), _ROWS_AT_ONCE)]
+
+
+def token(n):
+    """Returns the buffer of the n inputs of an output, which an op copies there."""
+    return array("b", bytes(n))
+
+
+def scratch_values(n_products, n_outputs, n_keys):
+    """Returns how many int32 an op needs: a row of accumulators or of scores."""
+    return max((n_outputs + _ROWS_AT_ONCE - 1) // _ROWS_AT_ONCE * _ROWS_AT_ONCE, n_keys)
 
 
 def requantize_s16(window, y, layer):

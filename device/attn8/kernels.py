@@ -1,8 +1,17 @@
-"""Selects the kernels: today the bytecode ones; other back ends give the same names and the same bytes."""
+"""Selects the Python kernels: viper where the firmware can make machine code, else bytecode; same names, same bytes."""
 
-from . import _python as ops
+import sys
 
-backend = "python"
+try:
+    if sys.implementation.name != "micropython":
+        raise ImportError
+    from . import _viper as ops
+
+    backend = "viper"
+except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
+    from . import _python as ops
+
+    backend = "python"
 
 # In the order of the op codes, as format.OP_NAMES.
 KERNELS = (
@@ -15,3 +24,4 @@ KERNELS = (
     ops.table_s8,
 )
 requantize_s16 = ops.requantize_s16
+READS_ANY_SIGN = ops.READS_ANY_SIGN

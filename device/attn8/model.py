@@ -5,7 +5,7 @@ from array import array
 from struct import unpack_from
 
 from .checking import ModelError, check_model, outline, summary
-from .kernels import backend
+from .kernels import READS_ANY_SIGN, backend
 from .plan import Plan, attended_pairs, sources
 from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP
 
@@ -16,12 +16,16 @@ _BYTES = (bytes, bytearray)
 
 
 def map_file(f):
-    """Returns None: weights are used in place only where their bytes are signed, and those of a file are not."""
+    """Returns a view of a file that lies in memory, if the kernels read unsigned bytes in place, else None."""
+    try:
+        return memoryview(f) if READS_ANY_SIGN else None
+    except TypeError:
+        return None
 
 
 def new_buffer(n_bytes):
-    """Returns a buffer of signed bytes to read a file into."""
-    return array("b", bytes(n_bytes))
+    """Returns a buffer to read a file into, of signed bytes if the kernels need them."""
+    return bytearray(n_bytes) if READS_ANY_SIGN else array("b", bytes(n_bytes))
 
 
 def open_model(data, where):

@@ -2,13 +2,12 @@
 
 from array import array
 
-from .kernels import KERNELS, requantize_s16
+from .kernels import KERNELS, READS_ANY_SIGN, ops, requantize_s16
 
 # By op code - 16, as format.OP_NAMES.
 _N_SOURCES = b"\x01\x01\x03\x01\x02\x01\x01"
 _CLAMPS = ((-128, 127), (-127, 127), (0, 127))
-_ATTENTION = 2
-_ROWS_AT_ONCE = 8  # of _python._multiply
+_LINEAR, _CONV1D, _ATTENTION, _NORM = 0, 1, 2, 3
 
 
 def sources(op):
@@ -40,6 +39,16 @@ def memory_blocks(outline):
 def _span(op, shape):
     """Returns how many keys a query of an attention op can see."""
     return min(shape[0], op[1][4] + op[1][5] + 1)
+
+
+def _n_products(op, x):
+    """Returns how many values of its source, of shape x, an op looks at for one output; 0 where it keeps none."""
+    index = op[0] - 16
+    if index == _CONV1D:
+        return op[1][3] * x[1]
+    if index == _ATTENTION:
+        return x[1] // op[1][3]
+    return x[1] if index in (_LINEAR, _NORM) else 0
 
 
 def place(blocks):
@@ -88,9 +97,9 @@ def _place_in(order, blocks):
 class Plan:
     """What a run does, and all the memory it needs.
 
-    Weights stay in the caller's buffer when it holds signed bytes (as a file read by ``load`` does), else each
-    op's are copied once. Numbers that act as index, length or shift are always copied. Each row of weights
-    costs a view (16 bytes on a 32-bit board), each output channel 8 bytes.
+    Weights stay in the caller's buffer, for the bytecode kernels when it holds signed bytes (as a file read by
+    ``load`` does), else each op's are copied once. Numbers that act as index, length or shift are always copied.
+    Each output channel costs 8 bytes and, for the bytecode kernels, the view of a row (16 bytes on a 32-bit board).
 
     Attributes:
         steps: (kernel, sources, y, layer) of each op.    input_layer: of requantize_s16, or None for int8.
@@ -101,7 +110,7 @@ class Plan:
         """Plans the model that ``outline`` describes; ``data`` is a memoryview of the file."""
         self._outline = outline
         self._data = data
-        self._in_place = max(data) < 128  # signed bytes, or bytes that are the same either way
+        self._in_place = READS_ANY_SIGN or max(data) < 128  # or signed, or the same either way
         self._tokens = {}
         self._acc = array("i", bytes(4 * self._scratch_values()))
         tensors = self._tensors()
@@ -129,13 +138,12 @@ class Plan:
             kernel(x, y, layer)
 
     def _scratch_values(self):
-        """Returns how many int32 the neediest op keeps: a row of accumulators or of scores."""
+        """Returns how many int32 the neediest op keeps."""
         n = 1
+        shapes = self._outline.shapes
         for i, op in enumerate(self._outline.ops):
-            shape = self._outline.shapes[i + 1]
-            n = max(n, (shape[1] + _ROWS_AT_ONCE - 1) // _ROWS_AT_ONCE * _ROWS_AT_ONCE)
-            if op[0] - 16 == _ATTENTION:
-                n = max(n, _span(op, shape))
+            n_keys = _span(op, shapes[i + 1]) if op[0] - 16 == _ATTENTION else 0
+            n = max(n, ops.scratch_values(_n_products(op, shapes[sources(op)[0]]), shapes[i + 1][1], n_keys))
         return n
 
     def _tensors(self):
@@ -150,9 +158,9 @@ class Plan:
         return tensors
 
     def _token(self, n):
-        """Returns the scratch of n int8 that all ops with rows of n weights share."""
+        """Returns the buffer that all ops with rows of n weights share."""
         if n not in self._tokens:
-            self._tokens[n] = array("b", bytes(n))
+            self._tokens[n] = ops.token(n)
         return self._tokens[n]
 
     def _signed(self, at, n):
@@ -172,28 +180,22 @@ class Plan:
             at += 8
         return bias, multiplier, pre, half_post
 
-    def _groups(self, at, n, n_inputs):
-        """Returns views of the rows of weights in tuples of eight, the last row filling up the last tuple."""
-        row_bytes = (n_inputs + 3) & ~3
-        weights = self._signed(at, n * row_bytes)
-        rows = [weights[i * row_bytes : i * row_bytes + n_inputs] for i in range(n)]
-        while len(rows) % _ROWS_AT_ONCE:
-            rows.append(rows[-1])
-        return [tuple(rows[i : i + _ROWS_AT_ONCE]) for i in range(0, len(rows), _ROWS_AT_ONCE)]
+    def _weights(self, at, n, n_inputs):
+        return ops.weights(self._signed(at, n * ((n_inputs + 3) & ~3)), n, n_inputs)
 
     # The layer of each kernel: values of the fixed fields, offset of the arrays, shapes of source and output.
 
     def _linear(self, values, at, x, y):
         low, high = _CLAMPS[values[1]]
-        groups, rows = self._groups(at + 8 * y[1], y[1], x[1]), self._rows(at, y[1])
-        return x[0], x[1], y[1], groups, rows, low, high, self._token(x[1]), self._acc
+        weights, rows = self._weights(at + 8 * y[1], y[1], x[1]), self._rows(at, y[1])
+        return x[0], x[1], y[1], weights, rows, low, high, self._token(x[1]), self._acc
 
     def _conv1d(self, values, at, x, y):
         low, high = _CLAMPS[values[1]]
         kernel, stride, pad_left = values[3:6]
-        groups, rows = self._groups(at + 8 * y[1], y[1], kernel * x[1]), self._rows(at, y[1])
+        weights, rows = self._weights(at + 8 * y[1], y[1], kernel * x[1]), self._rows(at, y[1])
         patch = self._token(kernel * x[1])
-        return x[0], x[1], y[0], y[1], kernel, stride, pad_left, groups, rows, low, high, patch, self._acc
+        return x[0], x[1], y[0], y[1], kernel, stride, pad_left, weights, rows, low, high, patch, self._acc
 
     def _attention(self, values, at, x, y):
         heads, left, right = values[3:6]

@@ -1,8 +1,9 @@
 """The kernels against small vectors worked out by hand from models/FORMAT.md. Runs unchanged on every Python."""
+# ruff: noqa: RUF005 (MicroPython unpacks no tuple into another)
 
 from array import array
 
-from case import kernels, plan, python_model
+from case import bytecode, kernels, plan, python_model
 
 INT16_MAX = 32767
 
@@ -20,12 +21,17 @@ def int8(*values):
     return array("b", values)
 
 
-def eight(*weights):
-    """Makes a group of eight rows, the last one filling up."""
-    views = [memoryview(int8(*w)) for w in weights]
-    while len(views) < 8:
-        views.append(views[-1])
-    return [tuple(views)]
+def weights(*matrix):
+    """Makes what the kernels read of rows of weights."""
+    n_inputs = len(matrix[0])
+    padding = [0] * (-n_inputs % 4)
+    return kernels.weights(memoryview(int8(*[w for row in matrix for w in list(row) + padding])), len(matrix), n_inputs)
+
+
+def scratch(n_products, n_outputs, n_keys=0):
+    """Makes the buffers of an op for its inputs and for its accumulators."""
+    n = kernels.scratch_values(n_products, n_outputs, n_keys)
+    return kernels.token(n_products), array("i", [-1] * n)
 
 
 def test_requantize_rounds_half_up_and_saturates():
@@ -38,7 +44,7 @@ def test_requantize_rounds_half_up_and_saturates():
 def test_requantize_saturates_beyond_16_bits_and_not_before():
     at_the_limits = array("i", (32767, 32768, -32768, -32769))
     y = int8(1, 1, 1, 1)
-    kernels._requantize(at_the_limits, rows(*[(0, 1, 0, 29)] * 4), y, 0, 4, -128, 127)
+    bytecode._requantize(at_the_limits, rows(*[(0, 1, 0, 29)] * 4), y, 0, 4, -128, 127)
     assert list(y) == [0, 127, 0, -128]
     layer = (1, 4, rows((0, 1, 0, 29), (1, 1, 0, 29), (0, 1, 0, 29), (-1, 1, 0, 29)))
     kernels.requantize_s16(array("h", (32767, 32767, -32768, -32768)), y, layer)
@@ -58,9 +64,9 @@ def test_requantize_reads_counts_and_their_bytes_alike():
 
 def test_linear_multiplies_requantizes_and_clamps():
     y = int8(0, 0, 0, 0)
-    w = eight((1, 2, 3), (-100, 127, 0))
+    w = weights((1, 2, 3), (-100, 127, 0))
     for low, third, fourth in ((-128, -14, -128), (0, 0, 0), (-127, -14, -127)):
-        layer = (2, 3, 2, w, rows(ONE, ONE), low, 127, int8(0, 0, 0), array("i", [0] * 8))
+        layer = (2, 3, 2, w, rows(ONE, ONE), low, 127) + scratch(3, 2)
         kernels.linear_s8((int8(1, 2, 3, -1, -2, -3),), y, layer)
         assert list(y) == [14, 127, third, fourth]
 
@@ -68,7 +74,7 @@ def test_linear_multiplies_requantizes_and_clamps():
 def test_linear_accumulator_beyond_16_bits_saturates():
     y = int8(0)
     x = int8(*([127] * 40))
-    layer = (1, 40, 1, eight([127] * 40), rows((0, 1, 0, 29)), -128, 127, int8(*([0] * 40)), array("i", [0] * 8))
+    layer = (1, 40, 1, weights([127] * 40), rows((0, 1, 0, 29)), -128, 127) + scratch(40, 1)
     kernels.linear_s8((x,), y, layer)
     assert list(y) == [127]  # 645160 > 32767, although 645160 * 2^-29 rounds to 0
 
@@ -77,7 +83,7 @@ def test_conv1d_pads_with_zeros_and_strides():
     x = int8(1, 2, 3, 4, 5)
     y = int8(0, 0, 0)
     # T = 5, C = 1, kernel 3, stride 2, one zero on each side: patches (0,1,2), (2,3,4), (4,5,0)
-    layer = (5, 1, 3, 1, 3, 2, 1, eight((1, 10, 20)), rows(ONE), -128, 127, int8(0, 0, 0), array("i", [0] * 8))
+    layer = (5, 1, 3, 1, 3, 2, 1, weights((1, 10, 20)), rows(ONE), -128, 127) + scratch(3, 1)
     kernels.conv1d_s8((x,), y, layer)
     assert list(y) == [50, 112, 54]
 
@@ -85,15 +91,15 @@ def test_conv1d_pads_with_zeros_and_strides():
 def test_conv1d_reads_taps_first_then_channels():
     x = int8(1, 2, 3, 4)  # two tokens of two channels
     y = int8(0)
-    layer = (2, 2, 1, 1, 2, 1, 0, eight((1, 3, 5, 7)), rows(ONE), -128, 127, int8(0, 0, 0, 0), array("i", [0] * 8))
+    layer = (2, 2, 1, 1, 2, 1, 0, weights((1, 3, 5, 7)), rows(ONE), -128, 127) + scratch(4, 1)
     kernels.conv1d_s8((x,), y, layer)
     assert list(y) == [1 + 6 + 15 + 28]
 
 
 def attention(n_steps, d, heads, left, right, bias, q, k, v, multiplier=16384, shift=14, softmax=(1024, 16384, 0, 14)):
     y = int8(*([0] * (n_steps * d)))
-    scores, query = array("i", [0] * n_steps), int8(*([0] * (d // heads)))
-    layer = (n_steps, d, heads, left, right, softmax, multiplier, shift, array("i", bias), query, scores)
+    buffers = scratch(d // heads, d, min(n_steps, left + right + 1))
+    layer = (n_steps, d, heads, left, right, softmax, multiplier, shift, array("i", bias)) + buffers
     kernels.windowed_attention_s8((q, k, v), y, layer)
     return list(y)
 
@@ -147,15 +153,15 @@ def test_layer_norm_subtracts_the_mean_and_rms_norm_does_not():
 
 def test_layer_norm_shrinks_rounding_half_up_and_clamps():
     centred = array("i", (16, 15, -16, -17, 5000, -5000))
-    assert kernels._shrink(centred, 6, 5, 100) == 1 + 0 + 0 + 1 + 10000 + 10000
+    assert bytecode._shrink(centred, 6, 5, 100) == 1 + 0 + 0 + 1 + 10000 + 10000
     assert list(centred) == [1, 0, 0, -1, 100, -100]
 
 
 def test_isqrt_is_the_floor():
     for root in (16384, 20000, 23170, 32767):
-        assert kernels._isqrt(root * root) == root
-        assert kernels._isqrt(root * root + 2 * root) == root
-    assert kernels._isqrt((1 << 30) - 1) == 32767
+        assert bytecode._isqrt(root * root) == root
+        assert bytecode._isqrt(root * root + 2 * root) == root
+    assert bytecode._isqrt((1 << 30) - 1) == 32767
 
 
 def test_add_scales_rounds_and_saturates():

