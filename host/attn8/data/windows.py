@@ -260,6 +260,8 @@ def window_starts(lengths, window, hop):
 # ---- the user's .npz -----------------------------------------------------------------------------------------------
 
 
+# Warnings are silenced: what does not fit is found by its value, and refused in a sentence.
+@np.errstate(all="ignore")
 def windows_of_arrays(source, arrays, hop=1, model_counts_per_unit=None):
     """Check arrays and make Windows of them.
 
@@ -317,6 +319,7 @@ def _vector(source, arrays, key, length, kinds, expected):
     return array
 
 
+@np.errstate(all="ignore")
 def _counts(source, arrays, model_counts_per_unit=None, notes=None):
     """x as int16 counts and the counts per unit of each channel, float32 (C,)."""
     x = _require(arrays, source, "x", "samples (N, T, C)")
@@ -373,8 +376,7 @@ def _scale(source, arrays, n_channels):
     if scale.ndim == 0 and scale.dtype.kind in "fiu":
         scale = np.repeat(scale, n_channels)
     scale = _vector(source, {"counts_per_unit": scale}, "counts_per_unit", n_channels, "fiu", expected)
-    with np.errstate(over="ignore", under="ignore"):
-        scale = scale.astype(np.float32)
+    scale = scale.astype(np.float32)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise fault(
             source, "counts_per_unit", f"{scale.min()} .. {scale.max()}", expected, "correct it or leave it out"
@@ -428,8 +430,7 @@ def _largest(source, part, own):
             got = f"{part[tuple(where)]} at {where}"
             raise fault(source, "x", got, "finite numbers", "remove or fill those windows")
         found = np.abs(block).max(axis=tuple(range(block.ndim - 1)))
-        with np.errstate(over="ignore"):  # long doubles: inf is refused
-            largest = np.maximum(largest, found.astype(np.float64))
+        largest = np.maximum(largest, found.astype(np.float64))  # a long double may become inf, which is refused
     return largest
 
 
