@@ -126,7 +126,7 @@ def _load(data_config, trust_code):
     if data_config.function or (data_config.file and not Path(data_config.file).is_dir()):
         windows = load_windows(data_config, trust_code=trust_code)
         return Source("function" if data_config.function else "npz", None, windows)
-    recordings = load_recordings(data_config)
+    recordings = load_recordings(data_config, one_class=True)  # one's first recording is worth a look
     return Source(recordings.kind, recordings, windows_of(recordings, data_config))
 
 

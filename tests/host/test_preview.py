@@ -190,6 +190,20 @@ def test_channel_that_fails_in_one_recording_is_found(tmp_path):
     assert preview.channel_faults(found["channels"][2]) == ["never changes in 1 of 4 recordings"]
 
 
+@pytest.mark.parametrize("people", [["anna"], ["anna", "ben", "cleo"]])
+def test_a_single_class_is_shown_with_what_training_needs(tmp_path, people):
+    for person in people:
+        write(tmp_path / "data" / "wave" / f"{person}_1.csv", samples(200, phase=ord(person[0])))
+    settings = apply_overrides(Config(), [f"data.file={json.dumps(str(tmp_path / 'data'))}"])
+    facts = preview.preview(settings)
+    assert [c["label"] for c in facts["classes"]] == ["wave"] and facts["n_groups"] == len(people)
+    text = re.sub(r"\s+", " ", text_of(facts))
+    assert "got 1 class (wave), expected 2..256; a classifier needs two or more" in text
+    assert preview.write_page(facts, tmp_path / "page.html") > 0
+    with pytest.raises(DataError, match="a classifier needs two or more"):
+        load_windows(settings.data)
+
+
 # ---- other kinds of data -------------------------------------------------------------------------------------------
 
 

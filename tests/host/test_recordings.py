@@ -263,7 +263,7 @@ def test_labels_that_no_model_file_can_hold_are_faults(tmp_path, label):
 
 
 def test_one_class_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match=r"label: got 1 classes \(wave\), expected 2\.\.256"):
+    with pytest.raises(DataError, match=r"label: got 1 class \(wave\), expected 2\.\.256"):
         read(write(tmp_path, "wave/anna_1.csv", "wave/ben_1.csv"))
 
 

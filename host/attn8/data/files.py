@@ -316,9 +316,11 @@ def _label_is_good(entry, data_config, reading):
     return False
 
 
-def class_names(recordings, data_config, folder):
+def class_names(recordings, data_config, folder, notes=None):
     """Names of the classes in order.
 
+    Args:
+        notes: list that takes the line on a single class; None = that is an error.
     Raises:
         DataError: if there are too few or too many.
     """
@@ -330,9 +332,13 @@ def class_names(recordings, data_config, folder):
         raise DataError(sentence(folder, "label", f"the folders {', '.join(labels)}", "names of classes", advice))
     if 2 <= len(labels) <= MAX_CLASSES:
         return labels
-    got = f"{len(labels)} classes ({', '.join(labels[:3])})"
+    got = f"{len(labels)} class{'es' * (len(labels) != 1)} ({', '.join(labels[:3])})"
     advice = "a classifier needs two or more: one folder for each class"
-    raise DataError(sentence(folder, "label", got, f"2..{MAX_CLASSES}", advice))
+    text = sentence(folder, "label", got, f"2..{MAX_CLASSES}", advice)
+    if notes is None or len(labels) > 1:
+        raise DataError(text)
+    notes.append(text)
+    return labels
 
 
 def misspelt(recordings):

@@ -18,13 +18,14 @@ BUNDLED_KEYS += ("sample_rate_hz",)
 READERS = {"csv": read_csv_files, "wav": read_wav_files}
 
 
-def load_recordings(data_config, folder=None, need_labels=True):
+def load_recordings(data_config, folder=None, need_labels=True, one_class=False):
     """Read a folder of CSV or WAV recordings, or the bundled set.
 
     Args:
         data_config: attn8.config.DataConfig.
         folder: path, in place of ``data.file``; without both it is the bundled set ``data.name``.
         need_labels: False reads files whose label is not known too, and labels nothing.
+        one_class: True takes a folder of a single class too, with a note.
     Returns:
         Recordings, each of at least one window.
     Raises:
@@ -44,7 +45,8 @@ def load_recordings(data_config, folder=None, need_labels=True):
         raise _nothing_left(reading)
     _leave_out_short(set_, data_config, reading)
     if need_labels:
-        set_.labels = class_names(set_.recordings, data_config, reading.folder)
+        notes = set_.notes if one_class else None
+        set_.labels = class_names(set_.recordings, data_config, reading.folder, notes)
         set_.notes += [] if data_config.labels else misspelt(set_.recordings)
         set_.notes += of_one_group(set_.recordings)
     return set_
