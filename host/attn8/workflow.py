@@ -9,7 +9,7 @@ import numpy as np
 from . import backends, config, pack, profile, reference
 from .atomic import locked, read_bytes, write_atomic
 from .data import Split, load_windows, split_windows
-from .data.groups import are_seen
+from .data.groups import are_seen, normal_form
 from .errors import DataError, RunError
 from .evaluate import confusion_matrix, per_group, scores
 from .model_file import read_model
@@ -146,9 +146,10 @@ def _quantize(run_dir, mode, windows, data, progress, trust_code):
     settings, model, meta = load_run(run_dir)
     windows = _run_windows(settings, meta, data, trust_code) if windows is None else windows
     split = run_split(windows, meta)
-    missing = set(meta["train_groups"]) - {windows.group_names[i] for i in np.unique(windows.group)}
+    there = {normal_form(windows.group_names[i]) for i in np.unique(windows.group)}
+    missing = sorted(name for name in meta["train_groups"] if normal_form(name) not in there)
     if missing:
-        raise RunError(f"run {run_dir}: {windows.name}: got no group {sorted(missing)[0]}, expected the training data")
+        raise RunError(f"run {run_dir}: {windows.name}: got no group {missing[0]}, expected the training data")
     shuffled = np.random.default_rng(settings.training.seed).permutation(split.train)
     net, report = quantize.calibrate(model, windows.x[shuffled], settings.quantization)
     if mode == "train":
