@@ -3,9 +3,9 @@
 Names, arguments and bytes are those of _python.py, which is the readable form. Only a firmware with a native emitter
 can compile or load this file, so kernels.py expects that it may fail, and nothing else imports it.
 
-What shapes the code: only the first three variables of a viper function live in registers, so those are the two
-pointers and the sum of the inner loop. A product is written (byte ^ 128) * word + sum, because that order needs no
-register besides. byte ^ 128 is the signed value plus 128, and 128 times the other factors is taken off the sum
+What shapes the code: only the first three variables of a viper function live in registers (two in an .mpy), so those
+are the two pointers and the sum of the inner loop. A product is written (byte ^ 128) * word + sum, because that order
+spills no register. byte ^ 128 is the signed value plus 128, and 128 times the other factors is taken off the sum
 beforehand. So bytes need not be signed or aligned, and weights are read where they are, in RAM or in flash.
 
 ``word`` is 32 on a 64-bit MicroPython, where ptr32 reads without sign, else 0: x << word >> word gives the sign back.
