@@ -427,6 +427,24 @@ def bench(output, file, board):
     output.result(boards.bench(read_model(file), board), profile.render_bench)
 
 
+@verb(
+    "build-native",
+    "attn8 build-native --mpy-dir ~/micropython --arch armv6m --arch xtensawin",
+    click.option("--mpy-dir", required=True, type=click.Path(), help="Source tree of MicroPython or CircuitPython."),
+    click.option("--arch", "archs", multiple=True, help="Architecture, such as armv6m; may be repeated."),
+    click.option("--all", "all_", is_flag=True, help="Every architecture that has a compiler here."),
+    click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder; by default ~/.cache/attn8/native."),
+)
+def build_native(output, mpy_dir, archs, all_, out):
+    """Build the native module _attn8.mpy against a source tree, one folder for each architecture, with SHA256SUMS."""
+    from . import native_build
+
+    if bool(archs) == all_:
+        raise click.UsageError(f"give --arch or --all; architectures: {', '.join(native_build.ARCHS)}")
+    archs = native_build.ARCHS if all_ else archs
+    output.result(native_build.build(mpy_dir, archs, out, output.say, partial=all_), native_build.render)
+
+
 @cli.group("data", cls=_Verbs)
 def data_verbs():
     """Look at recordings before training on them."""

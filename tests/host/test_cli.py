@@ -10,7 +10,21 @@ import pytest
 from attn8 import cli, reference
 from models import random_model, windows_for
 
-VERBS = ["demo", "train", "quantize", "pack", "evaluate", "report", "check", "info", "run", "bench", "data", "new"]
+VERBS = [
+    "demo",
+    "train",
+    "quantize",
+    "pack",
+    "evaluate",
+    "report",
+    "check",
+    "info",
+    "run",
+    "bench",
+    "build-native",
+    "data",
+    "new",
+]
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
 
 

@@ -77,3 +77,11 @@ def test_cycles_are_counted(installed, tmp_path):
     found = json.loads(python(installed, "-m", "attn8.cli", "bench", "m.a8", "--json", cwd=tmp_path))
     assert found["cycles"] > 0
     assert found["outputs_equal"] is True
+
+
+def test_sources_of_the_native_module_travel(installed, tmp_path):
+    code = "from attn8.native_build import source_folder as f; print(*[f(n) for n in ('core', 'binding', 'natmod')])"
+    folders = python(installed, "-c", code, cwd=tmp_path).split()
+    assert [Path(folder).name for folder in folders] == ["native", "native_binding", "native_natmod"]
+    assert all(folder.startswith(str(installed)) for folder in folders)
+    assert (installed / "attn8" / "native_usermod" / "micropython.cmake").is_file()
