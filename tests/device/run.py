@@ -13,6 +13,7 @@ MODULES = ("test_device_format", "test_device_kernels", "test_device_memory", "t
 
 def run():
     """Runs the tests and returns how many failed."""
+    print("back end", case.attn8.backend)
     return sum([run_test(module, name) for module in MODULES for name in test_names(module)])
 
 

@@ -37,6 +37,12 @@ def test_outputs_are_those_of_the_reference_from_every_kind_of_source():
             check_outputs(attn8.load(source), name)
 
 
+def test_model_may_begin_at_any_byte():
+    data = read("int16.a8")
+    for n in range(1, 4):
+        check_outputs(attn8.load(memoryview(bytes(n) + data)[n:]), "int16")
+
+
 def test_windows_of_every_type_give_the_same():
     m = attn8.load(path("int16.a8"))
     for x, y in windows("int16"):

@@ -1,0 +1,194 @@
+"""The native module as a .mpy: in an unchanged MicroPython, its size, and the verb that builds it."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import micropython_builds as builds
+from attn8 import cli, native_build, reference
+from attn8 import micropython as mp
+from attn8.errors import ToolMissingError
+from models import random_model
+from tools import ROOT, need, need_micropython_tree
+
+sys.path.insert(0, str(ROOT / "tests" / "device"))
+
+from mutants import mutants
+
+BUDGETS = json.loads((ROOT / "tests" / "budgets.json").read_text())["natmod_bytes"]
+ERRORS = (Path(__file__).parent / "errors_script.py").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def program():
+    return need("micropython")
+
+
+@pytest.fixture
+def folder():
+    """A workspace with the device tests, their files and the natmod."""
+    with mp.workspace() as path:
+        builds.fill_folder(path, builds.natmod("x64"))
+        yield path
+
+
+def run_text(program, folder, text, **options):
+    (folder / "script.py").write_text(text, encoding="utf-8")
+    return builds.run_unix(program, folder, "script.py", **options)
+
+
+def test_natmod_passes_every_device_test(program):
+    builds.check_device_tests(builds.device_tests_output(program, builds.natmod("x64")))
+
+
+def test_natmod_and_python_raise_the_same_errors_with_the_same_texts(program, folder):
+    native = run_text(program, folder, ERRORS).splitlines()
+    (folder / "_attn8.mpy").unlink()
+    python = run_text(program, folder, ERRORS).splitlines()
+    assert native[0] == "native"
+    assert python[0] != "native"
+    assert native[1:] == python[1:]
+    assert len(native) > 20
+
+
+def test_natmod_model_survives_the_collector(program, folder):
+    text = """
+import gc, attn8
+m = attn8.load(bytearray(open("int16.a8", "rb").read()))
+x, y = open("int16.x", "rb").read(), open("int16.y", "rb").read()
+x, y = x[:len(x) // 8], y[:len(y) // 8]
+for i in range(200):
+    gc.collect()
+    junk = [bytearray(b"\\xff" * (50 + i)) for _ in range(40)]
+    assert bytes(m.run(x)) == y and m.labels[0] == "class 0"
+assert m.selftest()
+print("survived")
+"""
+    assert run_text(program, folder, text) == "survived\n"
+
+
+def test_natmod_refuses_a_run_inside_a_run(program, folder):
+    """Two threads use one model until one finds it busy: nothing else may go wrong."""
+    text = """
+import _thread, time, attn8
+from attn8.errors import ACTIONS, TEXTS
+m = attn8.load("int16.a8")
+window = open("int16.x", "rb").read()[:2 * m.n_steps * m.n_channels]
+texts = []
+def work():
+    while not texts:
+        try:
+            m.run(window)
+        except RuntimeError as e:
+            texts.append(str(e))
+for _ in range(2):
+    _thread.start_new_thread(work, ())
+end = time.time() + 60
+while not texts and time.time() < end:
+    time.sleep(0.01)
+time.sleep(0.1)
+name, what, action = TEXTS[32]
+assert texts[0] == what + "; " + ACTIONS[action], texts
+print("refused")
+"""
+    assert run_text(program, folder, text, heap_bytes=4 << 20) == "refused\n"
+
+
+def test_natmod_refuses_a_buffer_of_the_same_length_elsewhere(program, folder):
+    text = """
+import attn8
+data = bytearray(open("int16.a8", "rb").read())
+n = len(data)
+m = attn8.load(data)
+wall = bytearray(64)  # the buffer cannot grow where it is
+data.extend(bytes(40000))
+data[n:] = b""
+assert len(data) == n
+try:
+    m.run(bytes(2 * m.n_steps * m.n_channels))
+except attn8.ModelError as e:
+    print(e.code, str(e))
+"""
+    assert run_text(program, folder, text).startswith("31 run: the model's buffer moved")
+
+
+def test_natmod_checker_returns_the_codes_of_the_reference(program, folder):
+    files = list(mutants([random_model(seed) for seed in range(12)], 2000, seed=5))
+    (folder / "files").write_bytes(b"".join(len(data).to_bytes(4, "little") + data for data in files))
+    text = """
+import attn8
+out = open("codes", "wb")
+with open("files", "rb") as f:
+    while True:
+        head = f.read(4)
+        if not head:
+            break
+        data = f.read(int.from_bytes(head, "little"))
+        code = attn8.check_model(data)
+        try:
+            m = attn8.load(data)
+            m.run(bytes(m.n_steps * m.n_channels * (2 if m.input_type == "int16" else 1)))
+            assert code == 0
+        except attn8.ModelError as e:
+            assert e.code == code, (e.code, code)
+        except MemoryError:
+            assert code == 0
+        out.write(bytes([code]))
+out.close()
+"""
+    run_text(program, folder, text, heap_bytes=4 << 20)
+    assert list((folder / "codes").read_bytes()) == [reference.check_model(data) for data in files]
+
+
+@pytest.mark.parametrize("arch", BUDGETS)
+def test_natmod_stays_within_its_size(arch):
+    """The whole file: code, tables, names and relocations."""
+    n = builds.natmod(arch).stat().st_size
+    assert 0.85 * BUDGETS[arch] < n <= BUDGETS[arch], "smaller: lower the budget"
+    assert arch != "armv6m" or n <= 16 * 1024
+
+
+def test_natmods_are_built_into_one_folder_each_with_their_sums(tmp_path, capsys):
+    tree = need_micropython_tree()
+    need("gcc", "arm-none-eabi-gcc")
+    command = ["build-native", "--mpy-dir", str(tree), "--arch", "x64", "--arch", "armv6m", "--out", str(tmp_path)]
+    cli.cli([*command, "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    version = native_build.open_tree(tree).version
+    assert [m["file"] for m in found["modules"]] == [f"mpy-{a}_{version}/_attn8.mpy" for a in ("x64", "armv6m")]
+    sums = dict(reversed(line.split("  ")) for line in (tmp_path / "SHA256SUMS").read_text().splitlines())
+    files = {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.glob("*/_attn8.mpy")}
+    assert sums == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    assert files[f"mpy-armv6m_{version}/_attn8.mpy"] == builds.natmod("armv6m").read_bytes()
+
+
+def test_natmod_build_says_what_is_missing(tmp_path, monkeypatch):
+    with pytest.raises(native_build.NativeBuildError, match="is no MicroPython or CircuitPython source tree"):
+        native_build.build(tmp_path, ["x64"])
+    for member in ("py/dynruntime.mk", "tools/mpy_ld.py"):
+        (tmp_path / member).parent.mkdir(exist_ok=True)
+        (tmp_path / member).write_text("$(error this tree is a sham)\n")
+    (tmp_path / "py" / "persistentcode.h").write_text("#define MPY_VERSION 6\n#define MPY_SUB_VERSION 9\n")
+    assert native_build.open_tree(tmp_path).version == "6.9"
+    need("make", "gcc")
+    with pytest.raises(native_build.NativeBuildError, match="this tree is a sham"):
+        native_build.build(tmp_path, ["x64"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(native_build.NativeBuildError, match="unknown architecture 'z80'; expected one of: x64, "):
+        native_build.build(tmp_path, ["z80"])
+    monkeypatch.setitem(native_build.COMPILERS, "x64", ("no-such-gcc", "apt-get install no-such-gcc"))
+    with pytest.raises(ToolMissingError, match="no program no-such-gcc on PATH, which x64 needs: apt-get install no"):
+        native_build.build(tmp_path, ["x64"])
+
+
+def test_tree_of_circuitpython_is_told_apart(tmp_path):
+    for member in ("py/dynruntime.mk", "tools/mpy_ld.py"):
+        (tmp_path / member).parent.mkdir(exist_ok=True)
+        (tmp_path / member).touch()
+    (tmp_path / "py" / "persistentcode.h").write_text("#define MPY_VERSION 6\n#define MPY_SUB_VERSION 3\n")
+    assert native_build.open_tree(tmp_path).implementation == "mpy"
+    (tmp_path / "shared-bindings").mkdir()
+    assert native_build.open_tree(tmp_path).implementation == "cp"
