@@ -47,12 +47,15 @@ def train(settings, data, out, model=None, progress=False):
     """Train, calibrate to INT8 and evaluate.
 
     Args:
-        settings: Config.    data: attn8.data.Windows.    out: run folder.
+        settings: Config; a model without a name of its own takes that of the run folder.
+        data: attn8.data.Windows.    out: run folder, replaced where it exists.
         model: what ``build`` returned, changed as you like; None builds one.
         progress: show a bar on stderr.
     Returns:
         Run.
     """
+    if settings.model.name == _config.SHIPPED != data.name:
+        settings = _config.override(settings, {"model.name": _config.fit_name(Path(out).name)})
     metrics = workflow.train_run(settings, data, out, progress=progress, replace_unfinished=True, model=model)
     return Run(Path(out), data, metrics)
 

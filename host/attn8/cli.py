@@ -142,20 +142,12 @@ _backend = click.option(
 )
 
 
-def _name_of(data):
-    """A model name of at most 32 UTF-8 bytes from the name of a data file."""
-    from pathlib import Path
-
-    stem = "".join(c for c in Path(data).stem if c.isprintable())
-    return stem.encode("utf-8", "ignore")[:32].decode("utf-8", "ignore") or "model"
-
-
 def _settings(config, overrides, data=None, init=None, freeze=None):
     """Loads a configuration: CONFIG, that of the run to start from, or the shipped one, changed by the options.
 
     With data of one's own, the model takes their name unless it was given.
     """
-    from .config import apply_overrides, load_config, override, shipped_config, with_init
+    from .config import apply_overrides, fit_name, load_config, override, shipped_config, with_init
 
     settings = load_config(config) if config else with_init(None, init) if init else shipped_config()
     if init:
@@ -167,7 +159,7 @@ def _settings(config, overrides, data=None, init=None, freeze=None):
 
         settings = override(settings, {"data.function": "", "data.file": str(Path(data).absolute())})
         if not config:
-            settings = override(settings, {"model.name": _name_of(data)})
+            settings = override(settings, {"model.name": fit_name(Path(data).stem)})
         if not config and not init and Path(data).is_dir():
             settings = _settings_of_folder(settings, data)
     return apply_overrides(settings, list(overrides))
@@ -260,7 +252,7 @@ def train(output, config, data, out, resume, init, freeze, overrides, seed, trus
         windows = _windows(output, settings, trust_code)
         metrics = workflow.train_run(settings, windows, out, seed, output.progress, output.say, yes)
     if metrics["interrupted"]:
-        output.say(f"stopped early: {out} holds the last finished epoch; go on with: attn8 train --resume {out}")
+        output.say(f"interrupted: {out} holds the last finished epoch; go on with: attn8 train --resume {out}")
     output.result(metrics, _scores)
     output.say(f"next: attn8 report {out}, or attn8 pack {out} -o model.a8")
 
@@ -329,8 +321,9 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed, trust_c
         found = workflow.evaluate_folds(settings, windows, folds, out, seed, output.progress, output.say)
         output.result(found, _fold_table)
         return
-    if overrides or seed is not None:
-        raise click.UsageError("--set and --seed apply only with --folds N")
+    is_file = target is not None and not target.endswith(".toml") and not Path(target).is_dir()
+    if seed is not None or (overrides and not (is_file and data)):
+        raise click.UsageError("--seed applies only with --folds N, --set also with FILE --data DATA")
     if target is None:
         raise click.UsageError("got nothing to evaluate; expected --folds N, a run folder, or a model file")
     if target.endswith(".toml"):
@@ -338,7 +331,7 @@ def evaluate(output, target, data, folds, out, backend, overrides, seed, trust_c
     if Path(target).is_dir():
         output.result(workflow.evaluate_run(target, data, trust_code, output.say), _scores)
         return
-    output.result(workflow.evaluate_file(target, data, backend, output.say), _scores)
+    output.result(workflow.evaluate_file(target, data, backend, output.say, overrides), _scores)
 
 
 def _fold_table(found):

@@ -139,7 +139,7 @@ def _overview(source):
     return {
         "data": windows.name,
         "kind": source.kind,
-        "n_files": recordings.n_files if recordings else 0,
+        "n_files": recordings.n_read if recordings and recordings.n_files else 0,
         "n_recordings": len(recordings.recordings) if recordings else None,
         "n_windows": len(windows),
         "n_groups": len(windows.group_names),

@@ -10,11 +10,12 @@ from . import backends, config, pack, profile, reference
 from .atomic import locked, read_bytes, write_atomic
 from .data import Split, load_windows, split_windows
 from .data.groups import are_seen, normal_form
-from .errors import DataError, RunError
+from .errors import ConfigError, DataError, RunError
 from .evaluate import confusion_matrix, per_group, scores
 from .model_file import read_model
 
 METRICS = "metrics.json"
+MODES = ("calibrate", "train")
 MAX_METRICS_BYTES = 64 << 20
 
 
@@ -74,8 +75,21 @@ def training_windows(settings, trust_code=False):
         meta = load_meta(settings.training.init)
         scale = np.asarray(meta["counts_per_unit"], dtype=np.float32)
         if meta["channels"] == windows.channels and not np.array_equal(scale, windows.counts_per_unit):
-            return load_windows(settings.data, counts_per_unit=scale, trust_code=trust_code)
+            windows = load_windows(settings.data, counts_per_unit=scale, trust_code=trust_code)
+        _note_seen(windows, settings, meta)
     return windows
+
+
+def _note_seen(windows, settings, meta):
+    """Notes groups that the run to start from was trained on: as test groups they would flatter."""
+    seen = are_seen(windows.group_names, meta["train_groups"] + meta["validation_groups"])
+    if seen.any():
+        names = [name for name, is_seen in zip(windows.group_names, seen, strict=True) if is_seen]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        windows.notes.append(
+            f"group {', '.join(names[:5])}{more}: in the training of {settings.training.init}, so that the figures "
+            "flatter where they are tested"
+        )
 
 
 def train_run(
@@ -133,6 +147,8 @@ def quantize_run(run_dir, mode, windows=None, data=None, progress=True, trust_co
         data: an .npz or folder in place of the configured data.
         trust_code: allow ``data.function`` of the configuration to run.
     """
+    if mode not in MODES:
+        raise ConfigError(f"quantize: mode: got {mode!r}, expected one of {', '.join(MODES)}; choose one of these")
     if not Path(run_dir).is_dir():
         raise RunError(f"run {run_dir}: got no such folder, expected one that `attn8 train --out` made; check the path")
     with locked(run_dir):
@@ -168,7 +184,7 @@ def _run_windows(settings, meta, data=None, trust_code=False):
     scale = np.asarray(meta["counts_per_unit"], dtype=np.float32)
     _check_has_data(settings, meta, data)
     windows = load_windows(data_config, data, scale, trust_code)
-    _check_fit(windows, [meta["window"], len(meta["channels"])], meta["labels"])
+    _check_fit(windows, [meta["window"], len(meta["channels"])], meta["labels"], meta["units"])
     return windows
 
 
@@ -226,7 +242,7 @@ def run_split(windows, meta):
     return Split(*parts, *([windows.group_names[i] for i in np.unique(windows.group[part])] for part in parts))
 
 
-def _check_fit(windows, shape, labels):
+def _check_fit(windows, shape, labels, units):
     got = list(windows.x.shape[1:])
     if got != list(shape):
         raise DataError(
@@ -237,6 +253,12 @@ def _check_fit(windows, shape, labels):
             f"{windows.name}: labels: got {', '.join(windows.labels)}, expected the model's: {', '.join(labels)}; "
             "give the data the same labels in the same order"
         )
+    unknown = ("", "count")
+    for channel, got, expected in zip(windows.channels, windows.units, units, strict=True):
+        if got != expected and got not in unknown and expected not in unknown:
+            raise DataError(
+                f"{windows.name}: units: got {got} for {channel}, expected {expected} as in the model; convert the data"
+            )
 
 
 def evaluate_split(settings, model, net, meta, windows, split):
@@ -301,7 +323,7 @@ def _say_all(notes, say):
         say(note)
 
 
-def evaluate_file(path, data=None, backend="auto", say=lambda text: None):
+def evaluate_file(path, data=None, backend="auto", say=lambda text: None, overrides=()):
     """Evaluates a packed file.
 
     Args:
@@ -309,15 +331,17 @@ def evaluate_file(path, data=None, backend="auto", say=lambda text: None):
         data: .npz or folder (its ``test`` windows where it marks some, else all); None = the people that the
             shipped model never saw, for that model alone: a file does not say what it was trained on.
         say: gets a line on each thing to know about the data.
+        overrides: texts as of ``--set``, for how the data are laid out, as in data.pattern={group}/{label}.
     """
     packed = read_model(path)
     g = reference.parse(packed).graph
     data_config = config.shipped_config().data if data is None else _cut_for_file(g)
+    data_config = config.apply_overrides(replace(config.shipped_config(), data=data_config), overrides).data
     windows = load_windows(data_config, data, g.counts_per_unit)
     _say_all(windows.notes, say)
     if data is None and packed != config.shipped_model_path().read_bytes():
         raise DataError(f"{path}: does not say what it was trained on; evaluate the run folder, or give --data DATA")
-    _check_fit(windows, [g.n_steps, g.n_channels], g.labels)
+    _check_fit(windows, [g.n_steps, g.n_channels], g.labels, g.units)
     indices = np.arange(len(windows))
     held_out = data is None or windows.test is not None
     if held_out:

@@ -72,6 +72,7 @@ def test_one_channel_may_be_given_without_an_axis():
         ({"x": np.zeros((2, 4, 1)), "y": [0, 1], "subject": [0, 1]}, "unknown key 'subject'"),
         ({"x": [[1], [1, 2]], "y": [0, 1]}, "x: got"),
         (3, "expected items"),
+        ({"x": np.zeros((2, 4, 1)), "y": ["a", "b"]}, "return_inverse"),
     ],
 )
 def test_data_of_another_form_is_one_sentence(data, text):
@@ -94,6 +95,10 @@ def test_run_of_arrays_goes_on_from_the_command_line_with_its_windows(tmp_path):
     windows = api.windows(x, y, group=person)
     run = api.train(api.config(**SMALL), windows, tmp_path / "run")
     assert "INT8" in repr(run)
+    assert repr(windows) == "Windows 'arrays': 120 windows of 32 x 3, 3 classes, 6 groups"
+    assert run.pack(tmp_path / "m.a8")["name"] == "run"
+    with pytest.raises(ConfigError, match="mode: got 'trian'"):
+        run.quantize("trian")
     assert api.open_run(tmp_path / "run", windows).metrics | {"interrupted": False} == run.metrics
     with pytest.raises(RunError, match=r"save them with Windows\.save"):
         workflow.evaluate_run(tmp_path / "run")

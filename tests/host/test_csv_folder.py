@@ -372,7 +372,7 @@ def test_a_long_gap_cuts_the_recording_in_two(tmp_path):
     lines = good().splitlines(keepends=True)
     fault = fault_of(tmp_path, "".join(lines[:61] + lines[67:]))
     assert fault.kind == "gap"
-    assert "line 61: got 6 missing samples (0.12 s) behind it, expected at most data.max_gap = 3" in fault.text
+    assert "line 61: got 6 missing samples (0.12 s) after it, expected at most data.max_gap = 3" in fault.text
     set_ = load_recordings(config(), tmp_path)
     two = [r for r in set_.recordings if r.file == "wave/anna_1.csv"]
     assert [(r.name, r.start, len(r.samples)) for r in two] == [
@@ -452,3 +452,15 @@ class Counted(str):
     def __eq__(self, other):
         Counted.n_compared += 1
         return str.__eq__(self, other)
+
+
+def test_clock_beside_the_clock_is_no_channel_and_a_counter_is_noted(tmp_path):
+    for offset, (label, person) in enumerate((("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"))):
+        (tmp_path / label).mkdir(exist_ok=True)
+        rows = [f"{1700000000000000000 + i * 20_000_000},{i * 0.02:.2f},{i},{(i * 7) % 11 - offset}" for i in range(60)]
+        (tmp_path / label / f"{person}_1.csv").write_text("\n".join(["time,seconds_elapsed,sample,z", *rows]))
+    found = load_recordings(config(), tmp_path)
+    assert found.channels == ["sample", "z"]
+    assert found.sample_rate_hz == 50
+    assert [note for note in found.notes if "channel sample rises" in note]
+    assert not [note for note in found.notes if "channel z" in note]

@@ -94,7 +94,7 @@ def test_gaps_holes_and_faults_are_counted_and_said_once(facts):
     text = re.sub(r"\s+", " ", text_of(facts))
     for fault in facts["faults"]:
         assert text.count(fault["text"]) == 1
-    assert facts["n_files"] == 10
+    assert facts["n_files"] == 8
 
 
 def test_lengths_are_those_of_the_recordings(facts, settings):

@@ -30,6 +30,9 @@ MAX_SET_VALUES = 128 << 20
 LARGEST_VALUE = 1e30
 MISSING = ("", "nan", "na", "n/a", "null", "none")
 TIME_NAMES = ("time", "t", "timestamp", "time_stamp", "timestamps", "datetime", "elapsed", "elapsed_time", "uptime")
+TIME_NAMES += ("time_elapsed", "zeit", "temps", "tiempo", "tempo")
+COUNTER_ROWS = 50  # a signal may well rise for a few rows
+ELAPSED_SECONDS = ("seconds_elapsed", "elapsed_seconds")
 TIME_UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
     **dict.fromkeys(("ms", "msec", "millis", "milliseconds", "millisecond"), 1e-3),
@@ -97,6 +100,8 @@ def read_csv_files(entries, data_config, reading):
     """
     tables = _read_tables(entries, data_config.channels, reading)
     channels, units = _common_channels(tables, data_config.channels)
+    if not data_config.channels:
+        _note_counters(tables, reading)
     tables = [table for table in tables if _attempt(reading, table.entry, _put_in_order, table, channels, units)]
     rate = data_config.sample_rate_hz or _rate_of(tables)
     recordings, are_counts = _cut_tables(tables, rate, data_config.max_gap, reading)
@@ -116,6 +121,21 @@ def _read_tables(entries, wanted, reading):
             n_values += table.values.size
             _check_size(reading, n_values)
     return tables
+
+
+def _note_counters(tables, reading):
+    """Note channels that rise in every row of every file: a clock or a row number would be learned as a signal."""
+    rising = None
+    for table in tables:
+        with np.errstate(invalid="ignore"):
+            rises = (np.diff(table.values, axis=0) > 0).all(axis=0) if len(table.values) >= COUNTER_ROWS else ()
+        names = {column.name for column, is_rising in zip(table.channels, rises, strict=False) if is_rising}
+        rising = names if rising is None else rising & names
+    for name in sorted(rising or ()):
+        reading.notes.append(
+            f"channel {shown(name)} rises in every row of every file: it looks like a clock or a counter; "
+            "leave it out by naming the others in data.channels"
+        )
 
 
 def _cut_tables(tables, rate, max_gap, reading):
@@ -229,7 +249,9 @@ def parse_header(line, wanted=(), number=1):
     if not columns[0].name:  # the row numbers that pandas writes
         columns = columns[1:]
     named = set(wanted)
-    time = next((column for column in columns if column.name not in named and time_unit(column) is not None), None)
+    times = [column for column in columns if column.name not in named and time_unit(column) is not None]
+    # The first that has a unit, else the first.
+    time = min(times, key=lambda column: time_unit(column) == 0.0, default=None)
     channels = [column for column in columns if column.name in named or time_unit(column) is None]
     _check_names(channels, wanted, where)
     ignored = [column for column in channels if wanted and column.name not in named]
@@ -285,6 +307,8 @@ def time_unit(column):
         return None
     if name in BARE_TIME_UNITS and not column.unit:
         return TIME_UNITS[name]
+    if name in ELAPSED_SECONDS:
+        return 1.0
     stem, _, suffix = name.rpartition("_")
     if suffix in TIME_UNITS and stem in TIME_NAMES:
         return TIME_UNITS[suffix]
@@ -520,7 +544,7 @@ def _note_rate(table, rate, factor, uneven, reading):
 def _add_gap(table, gap, rate, max_gap, reading):
     step = table.step or (1 / rate if rate else 0.0)
     seconds = f" ({gap.missing * step:.3g} s)" if step else ""
-    got = f"{gap.missing} missing samples{seconds} behind it"
+    got = f"{gap.missing} missing samples{seconds} after it"
     expected = f"at most data.max_gap = {max_gap}"
     advice = "the recording is cut in two there; record it again, or raise data.max_gap"
     reading.add("gap", table.entry.name, f"line {table.lines[gap.row]}", got, expected, advice)

@@ -26,7 +26,7 @@ X_KEYS = ("x", "encoding", "counts_per_unit")
 KEYS = (*X_KEYS, "y", "group", "test", "labels", "channels", "units", "sample_rate_hz")
 
 
-@dataclass
+@dataclass(repr=False)
 class Windows:
     """A set of windows, as counts of the sensor.
 
@@ -66,6 +66,11 @@ class Windows:
 
     def __len__(self):
         return len(self.y)
+
+    def __repr__(self):
+        _, steps, channels = self.x.shape
+        sizes = f"{len(self)} windows of {steps} x {channels}, {len(self.labels)} classes"
+        return f"Windows {self.name!r}: {sizes}, {len(self.group_names)} groups"
 
     def save(self, path):
         """Write an .npz that ``load_windows`` reads back."""
@@ -460,6 +465,9 @@ def _default_units(arrays, n_channels):
 
 def _classes(source, arrays, n_windows):
     y = _require(arrays, source, "y", "class numbers (N,)")
+    if y.dtype.kind in "US":
+        advice = "number them with labels, y = numpy.unique(y, return_inverse=True) and give labels too"
+        raise fault(source, "y", "texts", "class numbers as integers", advice)
     y = _vector(source, arrays, "y", n_windows, "biuf", "class numbers as integers")
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.rint(y)).all()):
         raise fault(
