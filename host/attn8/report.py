@@ -223,6 +223,7 @@ def _summary(tested, notes, cycles):
         "board": cycles["board"],
         "cycles": cycles.get("cycles"),
         "ms": cycles.get("ms"),
+        "init": run.settings.training.init,
         "settings": changed_settings(run.settings),
         "toml": to_toml(run.settings),
     }
