@@ -1,6 +1,5 @@
 """Builds _attn8.mpy, the native module, against a MicroPython or CircuitPython tree that the user names."""
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -10,12 +9,11 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from .atomic import write_atomic
 from .errors import Attn8Error, ToolMissingError
-from .runtime import cache_dir
+from .runtime import cache_dir, source_folder
 
 SUMS = "SHA256SUMS"
 MODULE = "_attn8.mpy"
@@ -31,11 +29,6 @@ COMPILERS = {
     "rv32imc": ("riscv64-unknown-elf-gcc", "apt-get install gcc-riscv64-unknown-elf libnewlib-dev"),
 }
 ARCHS = tuple(COMPILERS)
-_SOURCES = {
-    "core": ("native", "a8_model.h"),
-    "binding": ("native_binding", "mod_attn8.c"),
-    "natmod": ("native_natmod", "Makefile"),
-}
 
 
 class NativeBuildError(Attn8Error):
@@ -129,19 +122,6 @@ def _need_compiler(arch):
     program, command = COMPILERS[arch]
     if not shutil.which(program):
         raise ToolMissingError(f"no program {program} on PATH, which {arch} needs: {command}")
-
-
-def source_folder(name):
-    """Returns the folder of "core", "binding" or "natmod": package data of a wheel, else the source tree."""
-    package, member = _SOURCES[name]
-    places = [Path(__file__).parents[2] / "native_modules" / name / member]
-    with contextlib.suppress(ModuleNotFoundError):
-        # joined before it becomes a Path: a folder without __init__.py is no single path to importlib
-        places.insert(0, Path(str(resources.files(f"attn8.{package}").joinpath(member))))
-    for place in places:
-        if place.is_file():
-            return place.parent
-    raise NativeBuildError(f"the sources ({name}/{member}) are missing from this installation; install attn8 again")
 
 
 def _compile(tree, arch):

@@ -26,23 +26,32 @@ _SHAPE = ("n_steps", "n_channels", "input_type", "n_outputs", "n_ops", "n_golden
 _DESCRIPTION = (*_SHAPE, "arena_bytes", "live_bytes", "macs")  # the order of a8_describe
 
 
-def find_core_sources():
-    """Returns {file name: bytes} of the core's C files and headers, from the installed package or the source tree."""
-    found = {}
-    for folder in _source_folders():
-        files = [f for f in folder.iterdir() if f.name.startswith("a8_") and f.name.endswith((".c", ".h"))]
-        found = {f.name: f.read_bytes() for f in files}
-        if "a8_model.c" in found:
-            return dict(sorted(found.items()))
-    raise ToolMissingError("the C sources of the core are not installed: pip install --force-reinstall attn8")
+# Folder of native_modules: (its package in a wheel, a file that must be in it).
+SOURCES = {
+    "core": ("attn8.native", "a8_model.h"),
+    "bare": ("attn8.native_bare", "rp2040.ld"),
+    "binding": ("attn8.native_binding", "mod_attn8.c"),
+    "natmod": ("attn8.native_natmod", "Makefile"),
+}
 
 
-def _source_folders():
+def source_folder(name):
+    """Returns the folder of one of SOURCES: package data of a wheel, else the source tree. Raises ToolMissingError."""
+    package, member = SOURCES[name]
+    places = [Path(__file__).resolve().parents[2] / "native_modules" / name / member]
     with contextlib.suppress(ModuleNotFoundError):
-        yield resources.files("attn8.native")
-    tree = Path(__file__).resolve().parents[2] / "native_modules" / "core"
-    if tree.is_dir():
-        yield tree
+        # Joined before it becomes a Path: a folder without __init__.py is no single path to importlib.
+        places.insert(0, Path(str(resources.files(package).joinpath(member))))
+    for place in places:
+        if place.is_file():
+            return place.parent
+    raise ToolMissingError(f"the C sources ({name}/{member}) are not installed: pip install --force-reinstall attn8")
+
+
+def find_core_sources():
+    """Returns {file name: bytes} of the core's C files and headers. Raises ToolMissingError."""
+    files = sorted(source_folder("core").glob("a8_*.[ch]"))
+    return {file.name: file.read_bytes() for file in files}
 
 
 def compiler():

@@ -8,11 +8,10 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 from ..errors import ToolMissingError
-from ..runtime import cache_dir
+from ..runtime import cache_dir, source_folder
 from . import BoardError
 
 _PREFIX = "arm-none-eabi-"
@@ -54,7 +53,7 @@ def build():
         BoardError: if it fails.
     """
     compiler = f"{_PREFIX}gcc {_run('gcc', '-dumpfullversion').strip()} {_OPTIMIZATION}"
-    core, bare = _folder("native", "core", "a8_model.h"), _folder("native_bare", "bare", "rp2040.ld")
+    core, bare = source_folder("core"), source_folder("bare")
     cached = _cache_folder() / _digest(compiler, core, bare) / "image.json"
     try:
         return Image(**json.loads(cached.read_text()))
@@ -62,18 +61,6 @@ def build():
         image = _compile(compiler, core, bare)
     _store(cached, image)
     return image
-
-
-def _folder(package, name, member):
-    """Returns the folder of the C sources: package data of a wheel, else the source tree."""
-    places = [Path(__file__).parents[3] / "native_modules" / name / member]
-    with contextlib.suppress(ModuleNotFoundError):
-        # joined before it becomes a Path: a folder without __init__.py is no single path to importlib
-        places.insert(0, Path(str(resources.files(f"attn8.{package}").joinpath(member))))
-    for place in places:
-        if place.is_file():
-            return place.parent
-    raise BoardError(f"the C sources ({name}/{member}) are missing from this installation; install attn8 again")
 
 
 def _cache_folder():
