@@ -4,7 +4,7 @@ Every op's scale is set from what the op really puts out on random windows, so t
 saturate everywhere; a few rows get extreme numbers, because a file may hold any that the checker accepts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,11 @@ class Shape:
     activation: str = "relu"
     n_outputs: int = 3
     int16: bool = True
+    hop: int = 0  # 0: n_steps
+
+    def causal(self, hop):
+        """Returns the Shape of a model that sees nothing to come, as a stream needs."""
+        return replace(self, pad_right=0, right=0, hop=hop)
 
 
 NORMS = ("batch", "layer", "rms")
@@ -217,7 +222,7 @@ def _graph(shape, b):
         labels=[f"class {i}" for i in range(n)],
         thresholds=np.zeros(n, dtype=np.uint8),
         score=arithmetic.choose_softmax(2.0),
-        hop=shape.n_steps,
+        hop=shape.hop or shape.n_steps,
         sample_rate_hz=50.0,
         golden=GoldenVectors(np.full(c, low), np.full(c, n_values), vectors),
     )
@@ -252,6 +257,14 @@ def random_windows(n_steps, n_channels, n, rng, int16=True):
     kind = np.arange(n) % 8
     x = np.where((kind == 7)[:, None, None], extreme, np.where((kind % 2 == 0)[:, None, None], noise, smooth))
     return np.clip(np.rint(x), -limit - 1, limit).astype(np.int16 if int16 else np.int8)
+
+
+def recording_for(data, n_samples, seed=0):
+    """Returns (n_samples, C): a random recording for the packed model ``data``."""
+    g = reference.parse(data).graph
+    rng = np.random.default_rng(seed)
+    parts = random_windows(n_samples // 4 + 1, g.n_channels, 4, rng, g.input_requantize is not None)
+    return parts.reshape(-1, g.n_channels)[:n_samples].copy()
 
 
 def windows_for(data, n, seed=0):

@@ -14,6 +14,7 @@ ACTIONS = (
     "give T*C values, time first",
     "give n_outputs bytes",
     "do not use this build",
+    "train it with model.causal = true",
 )
 TEXTS = {  # code: (name, what, index of ACTIONS)
     1: ("TRUNCATED", "the file is shorter than its header", 0),
@@ -48,4 +49,5 @@ TEXTS = {  # code: (name, what, index of ACTIONS)
     34: ("INPUT", "the window has the wrong length or type", 9),
     35: ("OUTPUT", "the output buffer has the wrong length", 10),
     36: ("SELFTEST", "the outputs differ from the golden vectors in the file", 11),
+    37: ("STREAM", "the model cannot run as a stream", 12),
 }

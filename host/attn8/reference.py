@@ -515,6 +515,23 @@ class Reference:
         outputs = [self._outputs(x[i : i + batch]) for i in range(0, len(x), batch)]
         return np.concatenate(outputs or [np.empty((0, len(self.graph.labels)))]).astype(np.int8)
 
+    def run_recording(self, x, hop=None):
+        """Runs one recording as a stream does: models/FORMAT.md, "Streams".
+
+        Args:
+            x: (n, C) of ``dtype``.    hop: samples between two outputs; None: the file's.
+
+        Returns:
+            int8 (n_hops, n_outputs): the outputs when n_steps samples have come, then every ``hop`` samples.
+
+        Raises:
+            attn8.ModelError: STREAM if the model sees what is to come; INPUT if shape or dtype do not fit.
+        """
+        from . import stream
+
+        x = as_windows(np.asarray(x)[None], len(x), self.graph.n_channels, self.dtype)[0]
+        return stream.run_recording(self.model, self._input(x), hop or self.graph.hop)
+
     def _outputs(self, x):
         """Runs a batch, dropping each tensor behind its last reader."""
         values = {0: self._input(x)}

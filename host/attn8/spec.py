@@ -40,6 +40,7 @@ LIMITS = (
     Constant("MAX_RELATIVE_BIAS", 1 << 24, "largest magnitude of a relative attention bias"),
     Constant("MAX_NAME_BYTES", 32, "longest name, version, label or channel name, UTF-8 bytes"),
     Constant("MAX_UNIT_BYTES", 16, "longest unit, UTF-8 bytes"),
+    Constant("MAX_STREAM_STEPS", 1 << 20, "largest number of samples between two tokens of a stream, and behind them"),
     Constant("MAX_GOLDEN_VALUES", 16384, "largest number of values a golden input channel can take"),
     Constant("ARENA_ALIGNMENT", 4, "arena offsets, record payloads and weight rows are multiples of it"),
 )
@@ -114,6 +115,7 @@ ERRORS = (
     ErrorCode(34, "INPUT", "the window has the wrong length or type", "give T*C values, time first"),
     ErrorCode(35, "OUTPUT", "the output buffer has the wrong length", "give n_outputs bytes"),
     ErrorCode(36, "SELFTEST", "the outputs differ from the golden vectors in the file", "do not use this build"),
+    ErrorCode(37, "STREAM", "the model cannot run as a stream", "train it with model.causal = true"),
 )
 ERROR_CODES = {e.name: e.code for e in ERRORS}
 

@@ -22,6 +22,7 @@
 #define A8_MAX_RELATIVE_BIAS 16777216 /* largest magnitude of a relative attention bias */
 #define A8_MAX_NAME_BYTES 32 /* longest name, version, label or channel name, UTF-8 bytes */
 #define A8_MAX_UNIT_BYTES 16 /* longest unit, UTF-8 bytes */
+#define A8_MAX_STREAM_STEPS 1048576 /* largest number of samples between two tokens of a stream, and behind them */
 #define A8_MAX_GOLDEN_VALUES 16384 /* largest number of values a golden input channel can take */
 #define A8_ARENA_ALIGNMENT 4 /* arena offsets, record payloads and weight rows are multiples of it */
 #define A8_TASK_CLASSIFICATION 1 /* the outputs are logits; the largest wins */
@@ -144,6 +145,7 @@ typedef enum {
     A8_ERR_INPUT = -34, /* the window has the wrong length or type */
     A8_ERR_OUTPUT = -35, /* the output buffer has the wrong length */
     A8_ERR_SELFTEST = -36, /* the outputs differ from the golden vectors in the file */
+    A8_ERR_STREAM = -37, /* the model cannot run as a stream */
 } a8_err_t;
 
 /* Type of a fixed field, see a8_field_t. */
