@@ -23,7 +23,7 @@ COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2", "-shared", "-fPIC")
 INSTALL = {"linux": "sudo apt-get install gcc", "darwin": "xcode-select --install"}
 _SHAPE = ("n_steps", "n_channels", "input_type", "n_outputs", "n_ops", "n_golden")
-_DESCRIPTION = (*_SHAPE, "arena_bytes", "live_bytes", "macs")  # the order of a8_describe
+_DESCRIPTION = (*_SHAPE, "arena_bytes", "live_bytes", "macs", "hop")  # the order of a8_describe
 
 
 # Folder of native_modules: (its package in a wheel, a file that must be in it).
@@ -148,11 +148,14 @@ def _core():
         "a8_model_bytes": (i32, pointer, u32),
         "a8_check_model": (i32, pointer, u32, pointer, u32),
         "a8_load": (i32, pointer, u32, pointer, u32),
-        "a8_describe": (None, pointer, pointer),
+        "a8_describe": (None, pointer, pointer, pointer),
         "a8_run_many": (i32, pointer, pointer, u32, pointer, pointer, u32, pointer),
         "a8_golden_input": (i32, pointer, pointer, u32, pointer, u32),
         "a8_selftest": (i32, pointer, pointer, u32, pointer, u32, pointer, u32, pointer, u32),
         "a8_score": (i32, pointer, pointer, pointer),
+        "a8_stream_bytes": (i32, pointer),
+        "a8_stream_reset": (i32, pointer, pointer, u32, u32),
+        "a8_stream_push": (i32, pointer, *(pointer, u32) * 5),
     }
     for name, (result, *arguments) in signatures.items():
         function = getattr(library, name)
@@ -187,7 +190,7 @@ class CModel:
     """A packed model in the C core, portable kernels.
 
     Attributes: n_steps, n_channels, n_outputs, n_ops, n_golden, arena_bytes, live_bytes (the planner's floor),
-    macs (the bound of check_model), dtype (of a window: int16 or int8).
+    macs (the bound of check_model), hop (samples between windows), dtype (of a window: int16 or int8).
 
     Raises:
         attn8.ModelError: the file is faulty.
@@ -204,7 +207,7 @@ class CModel:
         code = n_bytes if n_bytes < 0 else core.a8_load(self._model.ctypes.data, n_bytes, *self._file())
         _raise_for(code)
         numbers = np.zeros(len(_DESCRIPTION), dtype=np.uint32)
-        core.a8_describe(self._model.ctypes.data, numbers.ctypes.data)
+        core.a8_describe(self._model.ctypes.data, self._bytes.ctypes.data, numbers.ctypes.data)
         for name, value in zip(_DESCRIPTION, numbers, strict=True):
             setattr(self, name, int(value))
         self.dtype = np.dtype(np.int16 if self.input_type == _INT16 else np.int8)
@@ -245,6 +248,21 @@ class CModel:
         buffers = [n for b in (self._bytes, self._arena, x, y) for n in (b.ctypes.data, b.nbytes)]
         _raise_for(_core().a8_selftest(self._model.ctypes.data, *buffers))
 
+    def run_recording(self, x, hop=None):
+        """Runs one recording as a stream does, one sample a call.
+
+        Args:
+            x: (n, C), int16 or int8 as the model says.    hop: samples between two outputs; None: the file's.
+
+        Returns:
+            int8 (n_hops, n_outputs).
+
+        Raises:
+            attn8.ModelError: the model is not causal; shape or type is another.
+        """
+        stream = CStream(self, self.hop if hop is None else hop)
+        return stream.push_all(x)
+
     def score(self, outputs):
         """Returns (index of the first largest output, its score 0..100) of int8 (n_outputs,)."""
         outputs = np.ascontiguousarray(outputs, dtype=np.int8)
@@ -253,6 +271,38 @@ class CModel:
         best = ctypes.c_uint32()
         score = _core().a8_score(self._model.ctypes.data, outputs.ctypes.data, ctypes.addressof(best))
         return best.value, score
+
+
+class CStream:
+    """State of a CModel on one recording. Raises attn8.ModelError STREAM if the model is not causal."""
+
+    def __init__(self, model, hop):
+        self.model, self.hop = model, hop
+        n_bytes = _core().a8_stream_bytes(model._model.ctypes.data)
+        _raise_for(n_bytes)
+        self.state = _aligned(n_bytes)
+        self.output = np.zeros(model.n_outputs, dtype=np.int8)
+        self.reset()
+
+    def reset(self):
+        """Begins another recording."""
+        state = (self.state.ctypes.data, self.state.nbytes)
+        _raise_for(_core().a8_stream_reset(self.model._model.ctypes.data, *state, self.hop))
+
+    def push(self, samples):
+        """Takes samples (n, C); returns how many outputs were due, the last of which is in ``output``."""
+        m = self.model
+        buffers = (m._bytes, m._arena, self.state, samples, self.output)
+        flat = [n for b in buffers for n in (b.ctypes.data, b.nbytes)]
+        n_outputs = _core().a8_stream_push(m._model.ctypes.data, *flat)
+        _raise_for(n_outputs)
+        return n_outputs
+
+    def push_all(self, x):
+        """Pushes x (n, C) one sample at a time; returns all outputs, int8 (n_hops, n_outputs)."""
+        x = np.ascontiguousarray(reference.as_windows(x[None], len(x), self.model.n_channels, self.model.dtype)[0])
+        outputs = [self.output.copy() for sample in x if self.push(sample[None])]
+        return np.array(outputs, dtype=np.int8).reshape(-1, self.model.n_outputs)
 
 
 _INT16 = next(c.value for c in spec.INPUT_TYPES if c.name == "INT16")

@@ -330,10 +330,10 @@ static int32_t check_conv1d(a8_model_t *m, const record_t *r, a8_op_t *op)
     f->kernel = p[A8_AT_CONV1D_S8_KERNEL];
     f->stride = p[A8_AT_CONV1D_S8_STRIDE];
     f->pad_left = p[A8_AT_CONV1D_S8_PAD_LEFT];
-    uint32_t pad_right = p[A8_AT_CONV1D_S8_PAD_RIGHT];
+    f->pad_right = p[A8_AT_CONV1D_S8_PAD_RIGHT];
     uint32_t n_products = (uint32_t)f->kernel * op->output.n_channels;
-    uint32_t n_steps = (uint32_t)op->output.n_steps + f->pad_left + pad_right;
-    if (f->pad_left >= f->kernel || pad_right >= f->kernel || n_products > A8_MAX_PRODUCTS || n_steps < f->kernel)
+    uint32_t n_steps = (uint32_t)op->output.n_steps + f->pad_left + f->pad_right;
+    if (f->pad_left >= f->kernel || f->pad_right >= f->kernel || n_products > A8_MAX_PRODUCTS || n_steps < f->kernel)
         return A8_ERR_SHAPE;
     n_steps = (n_steps - f->kernel) / f->stride + 1;
     if (n_steps > A8_MAX_STEPS)

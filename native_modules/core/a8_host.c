@@ -1,9 +1,10 @@
 /* For hosts that reach the core through a foreign-function interface: many windows in one call. */
+#include "a8_bytes.h"
 #include "a8_model.h"
 
 int32_t a8_run_many(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, const uint8_t *inputs,
                     uint32_t n_windows, int8_t *outputs);
-void a8_describe(const a8_model_t *m, uint32_t *numbers);
+void a8_describe(const a8_model_t *m, const uint8_t *file, uint32_t *numbers);
 
 /* inputs (n_windows, T, C) of the input type, outputs (n_windows, n_outputs); the arena has m->arena_bytes. */
 int32_t a8_run_many(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, const uint8_t *inputs,
@@ -17,7 +18,7 @@ int32_t a8_run_many(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena,
 }
 
 /* Writes what a caller that cannot see the struct needs. */
-void a8_describe(const a8_model_t *m, uint32_t *numbers)
+void a8_describe(const a8_model_t *m, const uint8_t *file, uint32_t *numbers)
 {
     numbers[0] = m->n_steps;
     numbers[1] = m->n_channels;
@@ -28,4 +29,5 @@ void a8_describe(const a8_model_t *m, uint32_t *numbers)
     numbers[6] = m->arena_bytes;
     numbers[7] = m->live_bytes;
     numbers[8] = m->macs;
+    numbers[9] = a8_u32(file + m->thresholds - A8_AT_TASK_FIXED_BYTES + A8_AT_TASK_HOP);
 }

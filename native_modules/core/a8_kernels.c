@@ -29,8 +29,8 @@ static inline row_t clamped_row(uint32_t clamp)
 
 static inline void load_row(row_t *r, const uint8_t *p)
 {
-    uint32_t scale = a8_u32_aligned(p + 4);
-    r->bias = (int32_t)a8_u32_aligned(p);
+    uint32_t scale = a8_u32_fast(p + 4);
+    r->bias = (int32_t)a8_u32_fast(p);
     r->multiplier = (int32_t)(scale & 0xFFFF);
     r->pre = scale >> 16 & 15;
     r->post_1 = ((scale >> 24) - 1) & 31;
@@ -138,7 +138,7 @@ static NOINLINE int32_t attention_scores(int32_t *scores, const int32_t *end, co
 {
     int32_t most = INT32_MIN;
     for (; scores != end; k += stride, bias += 4) {
-        int32_t s = (int32_t)((uint32_t)dot(q, k, head_size) + a8_u32_aligned(bias));
+        int32_t s = (int32_t)((uint32_t)dot(q, k, head_size) + a8_u32_fast(bias));
         *scores++ = s;
         most = s > most ? s : most;
     }
@@ -187,6 +187,33 @@ static void attention_head(const a8_attention_t *op, const int8_t *q, const int8
         int32_t most = attention_scores(scores, end, q, k + first * d, head_size, d, bias + 4 * (first + f->left - i));
         row_divide(&r, f, attention_weights(&f->softmax, scores, end, most));
         attention_values(&r, scores, end, v + first * d, d, y, head_size);
+    }
+}
+
+/* The ring is two pieces of consecutive tokens: from the oldest to the end of the ring, and what follows from its start. */
+static void step_head(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y,
+                      uint32_t head_size, const uint8_t *bias)
+{
+    uint32_t d = op->n_channels, oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
+    uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys;
+    int32_t *scores = op->scratch, *middle = scores + n_old, *end = scores + op->n_keys;
+    int32_t most = attention_scores(scores, middle, q, k + oldest * d, head_size, d, bias);
+    int32_t newer = attention_scores(middle, end, q, k, head_size, d, bias + 4 * n_old);
+    row_t r = clamped_row(A8_CLAMP_FULL);
+    row_divide(&r, op->fields, attention_weights(&op->fields->softmax, scores, end, newer > most ? newer : most));
+    for (uint32_t c = 0; c < head_size; c++) {
+        int32_t acc = weighted_sum(scores, middle, v + oldest * d + c, d);
+        y[c] = requantize(&r, middle == end ? acc : acc + weighted_sum(middle, end, v + c, d));
+    }
+}
+
+void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
+{
+    uint32_t head_size = op->n_channels / op->fields->heads;
+    for (uint32_t h = 0; h < op->fields->heads; h++) {
+        uint32_t c = h * head_size;
+        const uint8_t *bias = op->relative_bias + 4 * ((h + 1) * op->span - op->n_keys);
+        step_head(op, q + c, k + c, v + c, y + c, head_size, bias);
     }
 }
 
@@ -296,6 +323,21 @@ void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_cha
     }
 }
 #endif
+
+void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32_t *sums)
+{
+    for (uint32_t c = 0; c < n_channels; c++) {
+        sums[c] = (int32_t)((uint32_t)sums[c] + (uint32_t)(x[c] - leaves[c]));
+        leaves[c] = x[c];
+    }
+}
+
+void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y)
+{
+    row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
+    for (uint32_t c = 0; c < n_channels; c++)
+        y[c] = requantize(&r, sums[c]);
+}
 
 #ifndef A8_KERNELS_TABLE_EXTERNAL
 void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y)

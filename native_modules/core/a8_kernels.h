@@ -1,4 +1,5 @@
-/* The kernels: int8 tensors (steps, channels), channels last, without padding; y never overlaps an input.
+/* The kernels: int8 tensors (steps, channels), channels last, without padding; y never overlaps an input. All bytes
+ * may lie at any address, the scratch of attention at a multiple of 4.
  *
  * Each is bit-exact with the section of the same name in models/FORMAT.md, and no bytes of weights, rows, biases or
  * tables, legal or not, make one of them leave its buffers or overflow.
@@ -16,8 +17,8 @@
 
 /* y (n_steps, n_outputs) = requantize(W x), W (n_outputs, n_inputs), rows padded to 4. */
 typedef struct {
-    const uint8_t *rows;   /* requantize rows (n_outputs,), 8 bytes each, aligned to 4 */
-    const int8_t *weights; /* aligned to 4 */
+    const uint8_t *rows;   /* requantize rows (n_outputs,), 8 bytes each */
+    const int8_t *weights;
     uint32_t n_steps;
     uint32_t n_inputs; /* <= A8_MAX_PRODUCTS */
     uint32_t n_outputs;
@@ -44,7 +45,7 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
 
 /* q, k, v, y (n_steps, n_channels); keys i-left..i+right of query i, cut to x. k holds no -128. */
 typedef struct {
-    const uint8_t *relative_bias; /* int32 (heads, left + right + 1), aligned to 4 */
+    const uint8_t *relative_bias; /* int32 (heads, left + right + 1) */
     int32_t *scratch;             /* min(n_steps, left + right + 1) */
     const a8_attention_fields_t *fields;
     uint32_t n_steps;
@@ -52,6 +53,20 @@ typedef struct {
 } a8_attention_t;
 
 void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
+
+/* One query of a stream, causal: q, y (n_channels,); keys and values in rings of `span` tokens, of which the n_keys up to
+ * `newest` count, 1 <= n_keys <= span. */
+typedef struct {
+    const uint8_t *relative_bias; /* int32 (heads, span) */
+    int32_t *scratch;             /* span */
+    const a8_attention_fields_t *fields;
+    uint32_t n_channels;
+    uint32_t span;
+    uint32_t newest;
+    uint32_t n_keys;
+} a8_attention_step_t;
+
+void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
 
 /* x, y (n_steps, n_channels), 8 <= n_channels <= 256. */
 void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
@@ -62,10 +77,14 @@ void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int
 /* x (n_steps, n_channels), y (n_channels,) */
 void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
 
+/* The mean pool of a stream: x takes the place of the token that leaves, then y (n_channels,) comes from the sums. */
+void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32_t *sums);
+void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y);
+
 /* x, y (n,), table (256,): y = table[x + 128] */
 void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y);
 
-/* x (n_steps, n_channels) int16, little-endian, at any alignment; rows (n_channels,) aligned to 4. */
+/* x (n_steps, n_channels) int16, little-endian, rows (n_channels,). */
 void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y);
 
 /* Index of a score difference >= 0, mapped through A8_EXP: 127 for 0, falling. */

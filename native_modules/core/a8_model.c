@@ -12,8 +12,6 @@ int32_t a8_load(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32
     if (err != A8_OK)
         return err;
     a8_plan(m);
-    if ((uintptr_t)file % A8_ARENA_ALIGNMENT != 0)
-        return A8_ERR_ALIGNMENT;
     m->file = file;
     m->file_bytes = n;
     return A8_OK;
@@ -25,32 +23,29 @@ uint32_t a8_input_bytes(const a8_model_t *m)
     return m->input_type == A8_INPUT_INT16 ? 2 * n : n;
 }
 
-/* Shape of tensor id and its bytes, which for an int8 input are the caller's window. */
-static const a8_tensor_t *tensor(const a8_model_t *m, uint32_t id)
-{
-    return id == 0 ? &m->input : &m->ops[id - 1].output;
-}
+const a8_tensor_t *a8_tensor(const a8_model_t *m, uint32_t id) { return id == 0 ? &m->input : &m->ops[id - 1].output; }
 
-static const int8_t *source(const a8_model_t *m, const void *arena, const void *input, uint32_t id)
+const int8_t *a8_tensor_data(const a8_model_t *m, const void *arena, const void *input, uint32_t id)
 {
     if (id == 0 && m->input_type == A8_INPUT_INT8)
         return input;
-    return (const int8_t *)arena + tensor(m, id)->offset;
+    return (const int8_t *)arena + a8_tensor(m, id)->offset;
 }
 
-void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input)
+void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t n_steps)
 {
     if (m->input_type == A8_INPUT_INT16)
-        a8_requantize_s16(file + m->input_rows, m->n_steps, m->n_channels, input, (int8_t *)arena + m->input.offset);
+        a8_requantize_s16(file + m->input_rows, n_steps, m->n_channels, input, (int8_t *)arena + m->input.offset);
 }
 
-static void run_linear(const a8_op_t *op, const uint8_t *file, const a8_tensor_t *x, const int8_t *in, int8_t *out)
+static void run_linear(const a8_op_t *op, const uint8_t *file, uint32_t n_steps, uint32_t n_inputs, const int8_t *in,
+                       int8_t *out)
 {
     a8_linear_t p;
     p.rows = file + op->rows;
     p.weights = (const int8_t *)file + op->weights;
-    p.n_steps = x->n_steps;
-    p.n_inputs = x->n_channels;
+    p.n_steps = n_steps;
+    p.n_inputs = n_inputs;
     p.n_outputs = op->output.n_channels;
     p.clamp = op->as.product.clamp;
     a8_linear_s8(&p, in, out);
@@ -83,33 +78,43 @@ static void run_attention(const a8_op_t *op, const uint8_t *file, void *arena, c
     a8_windowed_attention_s8(&p, in[0], in[1], in[2], out);
 }
 
+void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i,
+                     uint32_t n_steps)
+{
+    const a8_op_t *op = &m->ops[i];
+    const int8_t *x = a8_tensor_data(m, arena, input, op->source[0]);
+    int8_t *y = (int8_t *)arena + op->output.offset;
+    uint32_t n_channels = a8_tensor(m, op->source[0])->n_channels, n = n_steps * n_channels;
+    if (op->code == A8_OP_LINEAR_S8)
+        run_linear(op, file, n_steps, n_channels, x, y);
+    else if (op->code == A8_OP_LAYER_NORM_S8)
+        a8_layer_norm_s8(&op->as.norm, n_steps, n_channels, x, y);
+    else if (op->code == A8_OP_ADD_S8)
+        a8_add_s8(&op->as.add, n, x, a8_tensor_data(m, arena, input, op->source[1]), y);
+    else
+        a8_table_s8((const int8_t *)file + op->rows, n, x, y);
+}
+
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {
     const a8_op_t *op = &m->ops[i];
-    const a8_tensor_t *x = tensor(m, op->source[0]);
-    uint32_t n = (uint32_t)x->n_steps * x->n_channels;
+    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     int8_t *out = (int8_t *)arena + op->output.offset;
     const int8_t *in[3];
     for (uint32_t s = 0; s < 3; s++)
-        in[s] = source(m, arena, input, op->source[s]);
-    if (op->code == A8_OP_LINEAR_S8)
-        run_linear(op, file, x, in[0], out);
-    else if (op->code == A8_OP_CONV1D_S8)
+        in[s] = a8_tensor_data(m, arena, input, op->source[s]);
+    if (op->code == A8_OP_CONV1D_S8)
         run_conv1d(op, file, x, in[0], out);
     else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
         run_attention(op, file, arena, in, out);
-    else if (op->code == A8_OP_LAYER_NORM_S8)
-        a8_layer_norm_s8(&op->as.norm, x->n_steps, x->n_channels, in[0], out);
-    else if (op->code == A8_OP_ADD_S8)
-        a8_add_s8(&op->as.add, n, in[0], in[1], out);
     else if (op->code == A8_OP_MEAN_POOL_S8)
         a8_mean_pool_s8(&op->as.pool, x->n_steps, x->n_channels, in[0], out);
     else
-        a8_table_s8((const int8_t *)file + op->rows, n, in[0], out);
+        a8_run_token_op(m, file, arena, input, i, x->n_steps);
 }
 
-static int32_t check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,
-                         uint32_t input_bytes, uint32_t output_bytes)
+int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,
+                     uint32_t output_bytes)
 {
     if (m->file_bytes == 0 || file != m->file || n != m->file_bytes)
         return A8_ERR_MOVED;
@@ -119,25 +124,30 @@ static int32_t check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, c
         return A8_ERR_MEMORY;
     if ((uintptr_t)arena % A8_ARENA_ALIGNMENT != 0)
         return A8_ERR_ALIGNMENT;
-    if (input_bytes != a8_input_bytes(m))
-        return A8_ERR_INPUT;
     return output_bytes != m->n_outputs ? A8_ERR_OUTPUT : A8_OK;
+}
+
+static int32_t check_window(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,
+                            uint32_t input_bytes, uint32_t output_bytes)
+{
+    int32_t err = a8_check_run(m, file, n, arena, arena_bytes, output_bytes);
+    return err == A8_OK && input_bytes != a8_input_bytes(m) ? A8_ERR_INPUT : err;
 }
 
 static void run_window(a8_model_t *m, const uint8_t *file, void *arena, const void *input, int8_t *output)
 {
     m->busy = 1;
-    a8_run_input(m, file, arena, input);
+    a8_run_input(m, file, arena, input, m->n_steps);
     for (uint32_t i = 0; i < m->n_ops; i++)
         a8_run_op(m, file, arena, input, i);
-    memcpy(output, source(m, arena, input, m->n_ops), m->n_outputs);
+    memcpy(output, a8_tensor_data(m, arena, input, m->n_ops), m->n_outputs);
     m->busy = 0;
 }
 
 int32_t a8_run(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, const void *input,
                uint32_t input_bytes, int8_t *output, uint32_t output_bytes)
 {
-    int32_t err = check_run(m, file, n, arena, arena_bytes, input_bytes, output_bytes);
+    int32_t err = check_window(m, file, n, arena, arena_bytes, input_bytes, output_bytes);
     if (err == A8_OK)
         run_window(m, file, arena, input, output);
     return err;
@@ -196,7 +206,7 @@ static int same_bytes(const uint8_t *a, const int8_t *b, uint32_t n)
 int32_t a8_selftest(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, void *input,
                     uint32_t input_bytes, int8_t *output, uint32_t output_bytes)
 {
-    int32_t err = check_run(m, file, n, arena, arena_bytes, input_bytes, output_bytes);
+    int32_t err = check_window(m, file, n, arena, arena_bytes, input_bytes, output_bytes);
     if (err != A8_OK)
         return err;
     const uint8_t *expected = file + m->golden + 4u * m->n_channels + 8u * m->n_golden;

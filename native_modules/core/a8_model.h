@@ -46,6 +46,7 @@ typedef struct {
     uint8_t kernel; /* 1 in a linear op, as is the stride */
     uint8_t stride;
     uint8_t pad_left;
+    uint8_t pad_right;
 } a8_product_fields_t;
 
 typedef struct {
@@ -112,7 +113,7 @@ int32_t a8_model_bytes(const uint8_t *file, uint32_t n);
 /* Checks the file in the order of models/FORMAT.md and fills the model; works at any base alignment. */
 int32_t a8_check_model(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32_t n);
 
-/* a8_check_model, then the plan of the arena, then A8_ERR_ALIGNMENT unless the file begins at a multiple of 4. */
+/* a8_check_model, then the plan of the arena, then it can run. */
 int32_t a8_load(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32_t n);
 
 /* Places every tensor and the scratch of every attention op; sets arena_bytes and live_bytes. */
@@ -126,8 +127,20 @@ int32_t a8_run(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint
                uint32_t input_bytes, int8_t *output, uint32_t output_bytes);
 
 /* The steps of a8_run, without its checks. Op i needs the ops before it. */
-void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input);
+void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t n_steps);
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
+
+/* Op i on the first n_steps tokens; it is one that looks at each token alone: linear, norm, add or table. */
+void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i,
+                     uint32_t n_steps);
+
+/* What a8_run checks, but for the input: MOVED, BUSY, MEMORY, ALIGNMENT, OUTPUT. */
+int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,
+                     uint32_t output_bytes);
+
+/* Shape of tensor id, and where it lies: an int8 input is the caller's window. */
+const a8_tensor_t *a8_tensor(const a8_model_t *m, uint32_t id);
+const int8_t *a8_tensor_data(const a8_model_t *m, const void *arena, const void *input, uint32_t id);
 
 /* Writes the input of golden vector i; A8_ERR_INPUT if there is no such vector or input_bytes is not that of a window. */
 int32_t a8_golden_input(const a8_model_t *m, const uint8_t *file, uint32_t i, void *input, uint32_t input_bytes);

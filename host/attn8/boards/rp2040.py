@@ -191,7 +191,7 @@ class _Chip:
         """Runs the steps of one window one by one. Returns the cycles of each; the last tensor must be ``outputs``."""
         self._cpu.write(self._window, window)
         arguments = (self._object, _FILE_ADDRESS, self._arena, self._window)
-        cycles = [self._call("a8_run_input", *arguments)[1]]
+        cycles = [self._call("a8_run_input", *arguments, self.model.graph.n_steps)[1]]
         cycles += [self._call("a8_run_op", *arguments, i)[1] for i in range(len(self.model.graph.ops))]
         last = self._cpu.read(self._arena + self.model.offsets[len(self.model.graph.ops)], len(outputs))
         if last != outputs.tobytes():
