@@ -8,7 +8,13 @@ import sys
 
 import case
 
-MODULES = ("test_device_format", "test_device_kernels", "test_device_memory", "test_device_model")
+MODULES = (
+    "test_device_format",
+    "test_device_kernels",
+    "test_device_memory",
+    "test_device_model",
+    "test_device_samples",
+)
 
 
 def run():

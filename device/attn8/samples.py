@@ -1,0 +1,82 @@
+"""be16 and i2s32: bytes as sensors and microphones send them become int16 samples, without allocation."""
+
+import sys
+
+try:
+    if sys.implementation.name != "micropython":
+        raise ImportError
+    from . import _samples_viper as loops
+except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
+    from . import _samples_python as loops
+
+# What dst holds.
+_INT16, _BYTES, _SIGNED_BYTES = 0, 1, 2
+
+
+def be16(src, dst):
+    """Copies big-endian int16 values, as an MPU6050 and most other sensors send them.
+
+    Args:
+        src: 2n bytes: bytes, bytearray, or a memoryview of one.
+        dst: array('h') of n values, or 2n bytes for little-endian values. It may be the bytearray that src is.
+
+    Raises:
+        ValueError: if a length does not fit.    TypeError: if src holds no bytes or dst cannot be written.
+    """
+    n, left_over = len(src) // 2, len(src) % 2
+    if left_over:
+        raise ValueError(f"be16: src: got {len(src)} bytes, expected a multiple of 2")
+    if n or len(dst):
+        loops.be16(src, dst, n, _kind("be16", dst, n))
+
+
+def i2s32(src, dst, shift):
+    """Turns little-endian int32 words, as an I2S microphone sends them, into int16: value >> shift, saturated.
+
+    Args:
+        src: 4n bytes: bytes, bytearray, or a memoryview of one.
+        dst: array('h') of n values, or 2n bytes for little-endian values, as the first half of src.
+        shift: 0..31. 16 keeps the upper half of a word; each one less is twice as loud.
+
+    Raises:
+        ValueError: if a length or the shift does not fit.    TypeError: if src holds no bytes or dst is read-only.
+    """
+    n, left_over = len(src) // 4, len(src) % 4
+    if left_over:
+        raise ValueError(f"i2s32: src: got {len(src)} bytes, expected a multiple of 4")
+    if not 0 <= shift <= 31:
+        raise ValueError(f"i2s32: shift: got {shift}, expected 0..31")
+    if n or len(dst):
+        loops.i2s32(src, dst, n, _kind("i2s32", dst, n), shift)
+
+
+def _kind(name, dst, n):
+    """Returns what dst holds, after checking that it has room for just n values of int16."""
+    n_items = len(dst)
+    kind = _item(dst) if n_items else _BYTES
+    if n_items != (n if kind == _INT16 else 2 * n):
+        got = f"{n_items} {'values' if kind == _INT16 else 'bytes'}"
+        raise ValueError(f"{name}: dst: got {got}, expected array('h') of {n} values or {2 * n} bytes")
+    return kind
+
+
+def _item(dst):
+    """Finds out by writing what dst holds, because an array of MicroPython does not tell; leaves it as it was."""
+    if isinstance(dst, bytearray):
+        return _BYTES
+    kept = dst[0]
+    try:
+        dst[0] = -300
+        found = _INT16 if dst[0] == -300 else _SIGNED_BYTES if dst[0] < 0 else _BYTES
+    except (OverflowError, ValueError):  # CPython and CircuitPython do not wrap
+        found = _BYTES if _refuses(dst, -1) else _SIGNED_BYTES
+    dst[0] = kept
+    return found
+
+
+def _refuses(dst, value):
+    try:
+        dst[0] = value
+    except (OverflowError, ValueError):
+        return True
+    return False
