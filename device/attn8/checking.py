@@ -1,4 +1,4 @@
-"""ModelError, and the checker, which is in memory only while a file is checked."""
+"""ModelError, what all Models share, and the checker, which is in memory only while a file is checked."""
 
 import sys
 
@@ -63,15 +63,32 @@ def _forget_checker(keep):
         del sys.modules[_CHECKER]
 
 
-def summary(m, backend):
-    """Returns the repr of a model."""
-    steps, channels = m.input_shape
-    version = f" v{m.version}" if m.version else ""
-    sizes = f"{_kb(m.model_bytes)} kB, arena {_kb(m.arena_bytes)} kB"
-    return f"Model '{m.name}'{version}: {steps}x{channels} -> {m.n_outputs} classes, {sizes}, {backend}"
+class ModelMethods:
+    """What the Model of every back end has beside run; imported when it is asked for.
 
+    A Model has ``kernels``: the name of its back end, with the processor where the code is made for one.
+    """
 
-def _kb(n_bytes):
-    """Returns kilobytes of 1024 bytes with one decimal, without floats."""
-    tenths = (n_bytes * 10 + 512) // 1024
-    return f"{tenths // 10}.{tenths % 10}"
+    def stream(self, hop=None, units=False):
+        """Returns a Stream: the outputs over samples as they come, every ``hop`` samples."""
+        from .stream import Stream
+
+        return Stream(self, hop, units)
+
+    def profile(self, window):
+        """Runs one window and returns a Table of (index, name, microseconds) of each op; op 0 makes the input."""
+        from .repl import profile
+
+        return profile(self, window)
+
+    @property
+    def window_ms(self):
+        """Estimated milliseconds of a window on this board, or None where its clock or speed is unknown."""
+        from .repl import window_ms
+
+        return window_ms(self)
+
+    def __repr__(self):
+        from .repl import summary
+
+        return summary(self)

@@ -4,7 +4,7 @@ import sys
 from array import array
 from struct import unpack_from
 
-from .checking import ModelError, check_model, outline, summary
+from .checking import ModelError, ModelMethods, check_model, outline
 from .kernels import READS_ANY_SIGN, backend
 from .plan import Plan, attended_pairs, sources
 from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP
@@ -36,8 +36,8 @@ def open_model(data, where):
     return Model(outline(view, where), data, view)
 
 
-class Model:
-    """A model that runs. Made by ``load``; run and predict allocate nothing but predict's (label, score).
+class Model(ModelMethods):
+    """A model that runs. Made by ``load``; run and step allocate nothing, predict its (label, score).
 
     Attributes:
         name, version, id: str (id in hex).    labels: tuple of n_outputs str.
@@ -45,10 +45,13 @@ class Model:
         channels, units: tuples of str.    counts_per_unit: tuple of float, 0.0 = unknown.
         input_type: "int16" or "int8".
         sample_rate_hz: float, 0.0 = unknown.    hop: samples between windows in training.
-        macs: multiply-accumulates of a window.    model_bytes: of the file.
+        output: array('b') of n_outputs, of the last run without ``out``.
+        macs: multiply-accumulates of a window.    model_bytes: of the file.    kernels: the name of the back end.
         arena_bytes: for the tensors of a run. This back end keeps besides them the token and the accumulators of one
             row, the window of an int8 model, and what plan.Plan says about weights.
     """
+
+    kernels = backend
 
     def __init__(self, outline, data, view):
         self._data = data
@@ -58,7 +61,8 @@ class Model:
         self._describe(outline, view)
         self._plan = Plan(outline, view)
         self.arena_bytes = self._plan.arena_bytes
-        self._out = array("b", bytes(self.n_outputs))
+        self.output = array("b", bytes(self.n_outputs))
+        self._next = -1
 
     def _describe(self, outline, view):
         self.name, self.version = outline.name, outline.version
@@ -80,12 +84,11 @@ class Model:
         self._ops = [_op_row(outline, i) for i in range(len(outline.ops))]
         self.macs = sum([row[4] for row in self._ops])
 
-    def __repr__(self):
-        return summary(self, backend)
-
     def ops(self):
-        """Returns (index, name, input shape, output shape, macs) of each op; op ``index`` makes that tensor."""
-        return list(self._ops)
+        """Returns a Table of (index, name, input shape, output shape, macs); op ``index`` makes that tensor."""
+        from .repl import Table
+
+        return Table(self._ops)
 
     def run(self, window, out=None):
         """Runs one window and returns the int8 outputs.
@@ -94,7 +97,7 @@ class Model:
             window: T*C int16 counts, time first: an array('h'), their 2*T*C little-endian bytes, or anything with
                 the buffer protocol (other types than array, bytes, bytearray and memoryview cost a memoryview object).
                 int8 models take T*C int8.
-            out: a buffer of n_outputs bytes. Without it the model's own is returned, overwritten by the next run.
+            out: a buffer of n_outputs bytes. Without it ``output`` is returned, overwritten by the next run.
 
         Returns:
             out, or array('b') of n_outputs values.
@@ -103,14 +106,11 @@ class Model:
             ModelError: INPUT or OUTPUT if a buffer has the wrong length or type, MOVED if the model's did change.
             RuntimeError: if called inside a run of the same model.
         """
-        if self._busy:
-            raise RuntimeError("run was called inside a run of the same model; load the model twice")
-        self._busy = True
+        self._enter("run")
         try:
-            if len(self._data) != self._data_length:
-                raise ModelError(ERR_MOVED, "run", f"{len(self._data)} bytes", self._data_length)
+            self._check_data()
             if out is None:
-                out = self._out
+                out = self.output
             elif len(out) != self.n_outputs:
                 raise ModelError(ERR_OUTPUT, "run", f"{len(out)} bytes", self.n_outputs)
             self._take(window)
@@ -120,17 +120,70 @@ class Model:
             self._busy = False
         return out
 
-    def predict(self, window):
-        """Runs one window and returns (label, score 0..100); label is None below the class's threshold."""
-        y = self.run(window)
-        best = 0
-        for i in range(1, self.n_outputs):
-            if y[i] > y[best]:
-                best = i
+    def start(self, window):
+        """Begins a run of one op a ``step``. The window must stay as it is until the last; raises what run does."""
+        self._enter("start")
+        try:
+            self._check_data()
+            self._take(window)
+            self._next = 0
+        finally:
+            self._busy = False
+
+    def step(self):
+        """Runs one op of the window that was started. Returns True while ops are left; then ``output`` is written.
+
+        Raises:
+            RuntimeError: if no window was started, or run, push or selftest came between.
+            ModelError: MOVED.
+        """
+        i = self._next
+        self._enter("step")
+        try:
+            if i < 0:
+                raise RuntimeError("no run to go on with: none was started, or another came between; call start again")
+            self._check_data()
+            kernel, x, y, layer = self._plan.steps[i]
+            kernel(x, y, layer)
+            if i + 1 < len(self._plan.steps):
+                self._next = i + 1
+                return True
+            self._give(self.output)
+            return False
+        finally:
+            self._busy = False
+
+    def _enter(self, what):
+        if self._busy:
+            raise RuntimeError(f"{what} was called inside a run of the same model; load the model twice")
+        self._busy = True
+        self._next = -1
+
+    def _check_data(self):
+        if len(self._data) != self._data_length:
+            raise ModelError(ERR_MOVED, "run", f"{len(self._data)} bytes", self._data_length)
+
+    def predict(self, window=None):
+        """Runs one window, or takes the last run's output, and returns (label, score 0..100): see decide."""
+        return self.decide(self.output if window is None else self.run(window))
+
+    def decide(self, outputs):
+        """Returns (label, score 0..100) of n_outputs int8; label is None below the class's threshold.
+
+        Raises:
+            ModelError: OUTPUT if there are not n_outputs.
+        """
+        if len(outputs) != self.n_outputs:
+            raise ModelError(ERR_OUTPUT, "decide", f"{len(outputs)} bytes", self.n_outputs)
+        best, top = 0, -1
+        for i in range(self.n_outputs):
+            v = (outputs[i] & 255) ^ 128  # the value plus 128, of signed and of unsigned bytes
+            if v > top:
+                best, top = i, v
         dmax, dm, dpre, dsh = self._softmax
         z = 0
         for i in range(self.n_outputs):
-            d = min(y[best] - y[i], dmax) >> dpre
+            d = min(top - ((outputs[i] & 255) ^ 128), dmax) >> dpre
             z += EXP[min(((d * dm >> (dsh - 1)) + 1) >> 1, 255)]
         score = (12700 + (z >> 1)) // z
         return (self.labels[best] if score >= self._thresholds[best] else None), score
@@ -151,6 +204,24 @@ class Model:
                 raise ModelError(ERR_SELFTEST, f"golden vector {i}", list(got), list(expected))
             expected_at += self.n_outputs
         return True
+
+    def _stream_state(self, hop):
+        """Returns the state of a new Stream, here an object that runs it."""
+        from .tokens import TokenPlan
+
+        return TokenPlan(self, hop)
+
+    def _stream_reset(self, state):
+        state.reset()
+
+    def _push(self, state, samples, out):
+        """Gives a stream k samples, writes the last output that became due, and returns how many did."""
+        self._enter("push")
+        try:
+            self._check_data()
+            return state.push(samples, out)
+        finally:
+            self._busy = False
 
     def _draw(self, vector, window):
         """Writes the input of a golden vector (models/FORMAT.md, "Golden vectors")."""
