@@ -13,6 +13,7 @@ MODULES = (
     "test_device_kernels",
     "test_device_memory",
     "test_device_model",
+    "test_device_sampler",
     "test_device_samples",
 )
 
@@ -20,6 +21,7 @@ MODULES = (
 def run():
     """Runs the tests and returns how many failed."""
     print("back end", case.attn8.backend)
+    print("word bits", 64 if sys.maxsize > 1 << 32 else 32)
     return sum([run_test(module, name) for module in MODULES for name in test_names(module)])
 
 
