@@ -3,7 +3,7 @@
 Cycles are counted by an emulator (boards/); nothing in this file estimates any.
 """
 
-from . import graph, reference, spec
+from . import graph, reference, spec, stream
 from .spec import padded
 
 _ROW_BYTES = spec.row_bytes(spec.REQUANTIZE_ROW)
@@ -166,10 +166,21 @@ def info(data):
         "budget_bytes": budget_bytes(lines),
         "arena_bytes": model.arena_bytes,
         "live_bytes": model.live_bytes,
+        "stream_bytes": _stream_bytes(model),
         "account": [{"what": what, "bytes": n} for what, n in lines],
         "ops": op_table(model),
         "source": "exact, computed from the file",
     }
+
+
+def _stream_bytes(model):
+    """Returns what a stream keeps, or None if the model is not causal."""
+    from .device import ModelError
+
+    try:
+        return stream.state_bytes(model)
+    except ModelError:
+        return None
 
 
 def render_info(info):
@@ -196,6 +207,7 @@ def _facts(info):
         ("MACs a window", f"{info['macs']:,}"),
         ("file", f"{info['model_bytes']:,} bytes"),
         ("arena", f"{info['arena_bytes']:,} bytes (tensors alive at once: {info['live_bytes']:,})"),
+        ("stream", "no: not causal" if info["stream_bytes"] is None else f"keeps {info['stream_bytes']:,} bytes"),
     ):
         table.add_row(what, Text(value))
     return table
@@ -239,4 +251,20 @@ def render_bench(bench):
 
     head = f"{bench['board']}: {bench['cycles']:,} cycles a window = {bench['ms']:.1f} ms at {bench['clock_mhz']:g} MHz"
     memory = f"stack {bench['stack_bytes']:,} bytes, code {bench['code_bytes']:,} bytes; golden outputs equal"
-    return Group(Text(head, style="bold"), Text(bench["source"]), Text(memory), "", _ops_table(bench["ops"]))
+    lines = [Text(head, style="bold"), Text(bench["source"]), Text(memory), *_stream_line(bench["stream"])]
+    return Group(*lines, "", _ops_table(bench["ops"]))
+
+
+def _stream_line(stream):
+    """Returns what a token of a stream costs, as a list of one Text, or none."""
+    from rich.text import Text
+
+    if stream is None:
+        return []
+    return [
+        Text(
+            f"stream: {stream['token_cycles']:,} cycles a token ({stream['token_samples']} samples, output included) = "
+            f"{stream['token_ms']:.2f} ms, 1/{stream['tokens_a_window']:.0f} of a window; "
+            f"state {stream['state_bytes']:,} bytes"
+        )
+    ]

@@ -106,9 +106,7 @@ ERRORS = (
     ErrorCode(23, "WEIGHT", "a weight is -128", _REPACK),
     ErrorCode(24, "ATTENTION", "heads, window or key range of an attention op do not fit", _REPACK),
     ErrorCode(25, "GOLDEN", "the golden vectors are out of range", _REPACK),
-    ErrorCode(
-        30, "ALIGNMENT", "the model or arena does not begin at a multiple of 4 bytes", "copy it to an aligned buffer"
-    ),
+    ErrorCode(30, "ALIGNMENT", "the memory of an arena or a stream begins at no multiple of 4", "give aligned memory"),
     ErrorCode(31, "MOVED", "the model's buffer moved or changed its length after load", "keep it, or load again"),
     ErrorCode(32, "BUSY", "run was called inside a run of the same model", "load the model twice"),
     ErrorCode(33, "MEMORY", "the memory given for model or arena is too small", "give as much as the model asks for"),

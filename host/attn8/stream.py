@@ -97,7 +97,7 @@ def _pool(op, x, behind, n_tokens):
 def state_bytes(model):
     """Returns the bytes of a stream's state in C (a8_stream_bytes). Raises attn8.ModelError STREAM."""
     times, total = timing(model), 8
-    for i, op in enumerate(model.graph.ops):
+    for op in model.graph.ops:
         steps, channels = model.shapes[reference.op_sources(op)[0]]
         if times[reference.op_sources(op)[0]] is None:
             continue

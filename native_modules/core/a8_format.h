@@ -138,7 +138,7 @@ typedef enum {
     A8_ERR_WEIGHT = -23, /* a weight is -128 */
     A8_ERR_ATTENTION = -24, /* heads, window or key range of an attention op do not fit */
     A8_ERR_GOLDEN = -25, /* the golden vectors are out of range */
-    A8_ERR_ALIGNMENT = -30, /* the model or arena does not begin at a multiple of 4 bytes */
+    A8_ERR_ALIGNMENT = -30, /* the memory of an arena or a stream begins at no multiple of 4 */
     A8_ERR_MOVED = -31, /* the model's buffer moved or changed its length after load */
     A8_ERR_BUSY = -32, /* run was called inside a run of the same model */
     A8_ERR_MEMORY = -33, /* the memory given for model or arena is too small */

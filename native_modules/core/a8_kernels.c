@@ -322,7 +322,6 @@ void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_cha
         y[c] = requantize(&r, sum);
     }
 }
-#endif
 
 void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32_t *sums)
 {
@@ -338,6 +337,7 @@ void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32
     for (uint32_t c = 0; c < n_channels; c++)
         y[c] = requantize(&r, sums[c]);
 }
+#endif
 
 #ifndef A8_KERNELS_TABLE_EXTERNAL
 void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y)

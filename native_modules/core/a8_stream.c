@@ -12,6 +12,9 @@ typedef struct {
     uint32_t due; /* samples until the next output */
 } head_t;
 
+#define HEAD_BYTES 8u
+#define RING_BYTES 4u
+
 typedef struct {
     uint16_t newest; /* place of the newest token of attention or a pool; tokens that a convolution skips */
     uint16_t n_tokens;
@@ -45,10 +48,10 @@ static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
     const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     uint32_t d = x->n_channels;
     if (op->code == A8_OP_CONV1D_S8)
-        return sizeof(a8_ring_t) + a8_padded(op->as.product.kernel * d);
+        return RING_BYTES + a8_padded(op->as.product.kernel * d);
     if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
-        return sizeof(a8_ring_t) + 2 * a8_padded((op->as.attention.left + 1u) * d);
-    return op->code == A8_OP_MEAN_POOL_S8 ? sizeof(a8_ring_t) + 4 * d + a8_padded(x->n_steps * d) : 0;
+        return RING_BYTES + 2 * a8_padded((op->as.attention.left + 1u) * d);
+    return op->code == A8_OP_MEAN_POOL_S8 ? RING_BYTES + 4 * d + a8_padded(x->n_steps * d) : 0;
 }
 
 /* Adds op i to the set if its output lies behind a pool; says whether its source does. */
@@ -63,7 +66,7 @@ static int follows_pool(const a8_op_t *op, uint32_t i, set_t *pooled)
 static uint32_t state_bytes_of(const a8_model_t *m)
 {
     set_t pooled = {{0}};
-    uint32_t n = sizeof(head_t);
+    uint32_t n = HEAD_BYTES;
     for (uint32_t i = 0; i < m->n_ops; i++)
         if (!follows_pool(&m->ops[i], i, &pooled))
             n += op_bytes(m, &m->ops[i]);
@@ -136,7 +139,7 @@ int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, 
 {
     set_t pooled = {{0}};
     head_t *head = state;
-    uint8_t *at = (uint8_t *)state + sizeof(head_t);
+    uint8_t *at = (uint8_t *)state + HEAD_BYTES;
     int32_t err = check_state(m, state, state_bytes);
     if (err != A8_OK)
         return err;
@@ -232,7 +235,7 @@ static int run_token(const push_t *p, uint32_t i, a8_ring_t *ring)
 static void pass_sample(const push_t *p)
 {
     set_t pooled = {{0}}, fresh = {{1}};
-    uint8_t *at = p->state + sizeof(head_t);
+    uint8_t *at = p->state + HEAD_BYTES;
     a8_run_input(p->m, p->file, p->arena, p->sample, 1);
     for (uint32_t i = 0; i < p->m->n_ops; i++) {
         if (follows_pool(&p->m->ops[i], i, &pooled))
@@ -249,7 +252,7 @@ static void pass_sample(const push_t *p)
 static void pass_output(const push_t *p, int8_t *output)
 {
     set_t pooled = {{0}};
-    uint8_t *at = p->state + sizeof(head_t);
+    uint8_t *at = p->state + HEAD_BYTES;
     for (uint32_t i = 0; i < p->m->n_ops; i++) {
         const a8_op_t *op = &p->m->ops[i];
         if (follows_pool(op, i, &pooled)) {
@@ -257,7 +260,7 @@ static void pass_output(const push_t *p, int8_t *output)
             continue;
         }
         if (op->code == A8_OP_MEAN_POOL_S8)
-            a8_pool_sums_s8(&op->as.pool, op->output.n_channels, (int32_t *)(void *)(at + sizeof(a8_ring_t)),
+            a8_pool_sums_s8(&op->as.pool, op->output.n_channels, (int32_t *)(void *)(at + RING_BYTES),
                             (int8_t *)p->arena + op->output.offset);
         at += op_bytes(p->m, op);
     }

@@ -21,7 +21,7 @@ SEEDS = (
     {},
     {"norm": "layer", "head_size": 4},
     {"norm": "rms", "heads": 1, "head_size": 8, "activation": "gelu"},
-    {"int16": False, "right": 0},
+    {"int16": False, "right": 0, "pad_right": 0},
     {"heads": 3, "head_size": 3},
 )
 QUICK = {**os.environ, "ASAN_OPTIONS": "quarantine_size_mb=1"}  # freed blocks need not wait: none is kept
@@ -49,6 +49,7 @@ def test_a_million_malformed_files_do_no_harm(seeds):
     assert report["files"] == N_FILES
     assert 0.4 < report["crc_repaired"] / N_FILES < 0.6
     assert report["run_changed"] == report["run"] > N_FILES // 20
+    assert report["streams"] > N_FILES // 200
     assert {int(c) for c in report["codes"]} == {0, *CHECKED}
 
 
@@ -127,6 +128,9 @@ def _exercise(programs, seeds, folder):
     listed = folder / "faults.list"
     listed.write_bytes(b"".join(struct.pack("<I", len(data)) + data for _, _, data in FAULTS))
     run(programs["core_test"], "api", *seeds, wide, *several)
+    for seed, path in enumerate(several[:10]):
+        path.write_bytes(models.random_model(seed, pad_right=0, right=0))
+    run(programs["core_test"], "state", *several[:10])
     run(programs["core_test"], "arena", wide)
     run(programs["core_test"], "codes", listed)
     run(programs["fuzz_check"], "random", 50_000, 5, 100_000, *seeds)

@@ -4,6 +4,8 @@
  *     core_test arena FILE...             canaries around the arena; how much of it is really written
  *     core_test codes LIST                prints the code of each file of LIST (u32 length, bytes)
  *     core_test run FILE WINDOWS OUTPUTS  runs the windows of a file
+ *     core_test stream FILE SAMPLES OUTPUTS HOP BLOCK   a recording as a stream, BLOCK samples a push (0: 1, 2, 3, ... in turn)
+ *     core_test state FILE...             refusals of a stream, canaries around its state, damaged states
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 
 #include "a8_kernels.h"
 #include "a8_model.h"
+#include "a8_stream.h"
 
 #define CANARY_BYTES 64u
 
@@ -147,15 +150,20 @@ static void test_loads(session_t *s)
     expect(a8_load(s->m, s->model_bytes, s->file, s->n), A8_OK, "load of the repaired file");
 }
 
+/* The file may begin anywhere. */
 static void test_alignment(session_t *s)
 {
+    uint8_t *file = s->file;
     for (uint32_t shift = 1; shift < 4; shift++) {
         uint8_t *block = new_bytes(s->n + shift);
-        memcpy(block + shift, s->file, s->n);
-        expect(a8_check_model(s->m, s->model_bytes, block + shift, s->n), A8_OK, "check_model of an unaligned file");
-        expect(a8_load(s->m, s->model_bytes, block + shift, s->n), A8_ERR_ALIGNMENT, "load of an unaligned file");
+        memcpy(block + shift, file, s->n);
+        s->file = block + shift;
+        expect(a8_check_model(s->m, s->model_bytes, s->file, s->n), A8_OK, "check_model of an unaligned file");
+        expect(a8_load(s->m, s->model_bytes, s->file, s->n), A8_OK, "load of an unaligned file");
+        expect(selftest(s), A8_OK, "selftest of an unaligned file");
         free(block);
     }
+    s->file = file;
     expect(a8_load(s->m, s->model_bytes, s->file, s->n), A8_OK, "load of an aligned file");
 }
 
@@ -307,11 +315,122 @@ static void run_windows(const char *model, const char *windows, const char *outp
     close_session(&s);
 }
 
+/* A stream of a session; its state ends where its block ends. */
+typedef struct {
+    session_t *s;
+    uint32_t bytes;
+    uint8_t *state;
+} stream_t;
+
+static stream_t open_stream(session_t *s, uint32_t hop)
+{
+    stream_t stream = {s, (uint32_t)a8_stream_bytes(s->m), NULL};
+    expect(a8_stream_bytes(s->m) > 0, 1, "a causal model");
+    stream.state = new_bytes(stream.bytes);
+    memset(stream.state, 0x5A, stream.bytes);
+    expect(a8_stream_reset(s->m, stream.state, stream.bytes, hop), A8_OK, "reset");
+    return stream;
+}
+
+static int32_t push(stream_t *t, const uint8_t *samples, uint32_t n)
+{
+    session_t *s = t->s;
+    return a8_stream_push(s->m, s->file, s->n, s->arena, s->m->arena_bytes, t->state, t->bytes, samples, n, s->output,
+                          s->m->n_outputs);
+}
+
+/* In blocks of several samples only the last outputs of a block are seen. */
+static void run_stream(const char *model, const char *samples, const char *outputs, uint32_t hop, uint32_t block)
+{
+    uint32_t n, n_samples = block;
+    session_t s = open_session(model);
+    stream_t t = open_stream(&s, hop);
+    uint8_t *bytes = read_file(samples, &n);
+    FILE *out = fopen(outputs, "wb");
+    for (uint32_t at = 0, sample_bytes = s.input_bytes / s.m->n_steps; at < n; at += n_samples * sample_bytes) {
+        n_samples = block > 0 ? block : n_samples % 7 + 1;
+        if (n_samples > (n - at) / sample_bytes)
+            n_samples = (n - at) / sample_bytes;
+        memset(s.arena, (int)at, s.m->arena_bytes); /* nothing in it lasts */
+        uint8_t *copy = new_bytes(n_samples * sample_bytes + 1);
+        memcpy(copy + 1, bytes + at, n_samples * sample_bytes);
+        int32_t n_outputs = push(&t, copy + 1, n_samples * sample_bytes);
+        expect(n_outputs >= 0, 1, "push");
+        free(copy);
+        if (out == NULL || (n_outputs > 0 && fwrite(s.output, 1, s.m->n_outputs, out) != s.m->n_outputs))
+            exit(2);
+    }
+    if (fclose(out) != 0)
+        exit(2);
+    free(bytes);
+    free(t.state);
+    close_session(&s);
+}
+
+static void test_stream_refusals(stream_t *t)
+{
+    session_t *s = t->s;
+    uint32_t sample_bytes = s->input_bytes / s->m->n_steps;
+    expect(push(t, s->input, 0), A8_ERR_INPUT, "no sample");
+    if (sample_bytes > 1)
+        expect(push(t, s->input, sample_bytes + 1), A8_ERR_INPUT, "a sample and a byte");
+    t->bytes--;
+    expect(push(t, s->input, sample_bytes), A8_ERR_MEMORY, "a small state");
+    expect(a8_stream_reset(s->m, t->state, t->bytes, 1), A8_ERR_MEMORY, "reset of a small state");
+    t->bytes++;
+    t->state += 2;
+    expect(push(t, s->input, sample_bytes), A8_ERR_ALIGNMENT, "an unaligned state");
+    expect(a8_stream_reset(s->m, t->state, t->bytes, 1), A8_ERR_ALIGNMENT, "reset of an unaligned state");
+    t->state -= 2;
+    s->m->busy = 1;
+    expect(push(t, s->input, sample_bytes), A8_ERR_BUSY, "push inside a run");
+    s->m->busy = 0;
+    s->n--;
+    expect(push(t, s->input, sample_bytes), A8_ERR_MOVED, "push of another file");
+    s->n++;
+    expect(push(t, s->input, s->input_bytes), 1, "a window after refusals");
+    expect(push(t, s->input, s->input_bytes), (int32_t)s->m->n_steps, "a window more with hop 1");
+    expect(a8_stream_reset(s->m, t->state, t->bytes, 0), A8_OK, "hop 0 counts as 1");
+    expect(push(t, s->input, s->input_bytes), 1, "a window after reset");
+    expect(s->m->busy, 0, "not busy");
+}
+
+/* Whatever is in the state, a push ends and stays in its buffers (the sanitizers watch). */
+static void test_damaged_states(stream_t *t)
+{
+    uint32_t seed = 1;
+    for (uint32_t round = 0; round < 300; round++) {
+        for (uint32_t i = 0; i < t->bytes; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            if (round % 3 == 0 || seed >> 29 == 0)
+                t->state[i] = (uint8_t)(round % 2 == 0 ? seed >> 24 : 255);
+        }
+        expect(push(t, t->s->input, t->s->input_bytes) >= 0, 1, "push with a damaged state");
+    }
+}
+
+static void test_state(const char *path)
+{
+    session_t s = open_session(path);
+    stream_t t = open_stream(&s, 1);
+    test_stream_refusals(&t);
+    test_damaged_states(&t);
+    memset(s.file, 0xFF, s.n);
+    expect(push(&t, s.input, s.input_bytes) >= 0, 1, "push of a changed file");
+    free(t.state);
+    close_session(&s);
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[1] : "";
     if (strcmp(mode, "run") == 0 && argc == 5)
         run_windows(argv[2], argv[3], argv[4]);
+    else if (strcmp(mode, "stream") == 0 && argc == 7)
+        run_stream(argv[2], argv[3], argv[4], (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]));
+    else if (strcmp(mode, "state") == 0)
+        for (int i = 2; i < argc; i++)
+            test_state(argv[i]);
     else if (strcmp(mode, "codes") == 0)
         print_codes(argv[2]);
     else if (strcmp(mode, "api") == 0 || strcmp(mode, "arena") == 0)

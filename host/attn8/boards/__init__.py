@@ -40,7 +40,8 @@ def bench(data, board_name="pico", vectors=None, progress=None):
 
     Returns:
         dict for JSON: board, processor, clock_mhz, cycles, ms, ms_at_<clock>mhz, source, ops (index, name, shape,
-        macs, cycles, cycles_per_mac or None), load_cycles, stack_bytes, code_bytes, n_vectors, outputs_equal.
+        macs, cycles, cycles_per_mac or None), load_cycles, stack_bytes, code_bytes, stream
+        (None, or token_samples, token_cycles, state_bytes, token_ms, tokens_a_window: how many cost a window),
 
     Raises:
         BoardError: if the model does not fit, or an output differs from the file's.
@@ -65,9 +66,19 @@ def bench(data, board_name="pico", vectors=None, progress=None):
         "load_cycles": result.load_cycles,
         "stack_bytes": result.stack_bytes,
         "code_bytes": result.code_bytes,
+        "stream": None if result.stream is None else _stream(result, target),
         "n_vectors": len(result.outputs),
         "outputs_equal": result.outputs_equal,
     }
+
+
+def _stream(result, target):
+    """Returns the cost of a token for JSON."""
+    from .. import profile
+
+    cycles = result.stream.token_cycles
+    ms = profile.latency_ms(cycles, target.clock_hz)
+    return {**vars(result.stream), "token_ms": ms, "tokens_a_window": result.cycles_total / cycles}
 
 
 def _with_cycles(ops, cycles):

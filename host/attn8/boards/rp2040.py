@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import reference
+from .. import reference, stream
+from ..device import ModelError
 from . import BoardError, image
 from .cortex_m0plus import FLASH_ADDRESS, RAM_ADDRESS, RAM_BYTES, RETURN_ADDRESS, Cpu
 
@@ -30,9 +31,10 @@ class Rp2040Result:
         load_cycles: a8_load, that is all checks of the file.
         outputs: int8 (N, n_outputs).
         outputs_equal: whether they are those of the golden vectors; None for windows of the caller.
-        stack_bytes: the deepest stack of load and run, painted.
+        stack_bytes: the deepest stack of load, run and stream, painted.
         code_bytes: instructions and constant tables of the core.
         source: how the cycles were counted.
+        stream: Rp2040Stream, None for a model that is not causal.
     """
 
     cycles_total: int
@@ -43,6 +45,21 @@ class Rp2040Result:
     stack_bytes: int
     code_bytes: int
     source: str
+    stream: "Rp2040Stream | None" = None
+
+
+@dataclass(frozen=True)
+class Rp2040Stream:
+    """What a token costs when as many tokens are behind it as it can see.
+
+    Attributes:
+        token_samples: samples from one token to the next, of the op with the fewest tokens; one push takes as many.
+        token_cycles: one such push and the outputs behind it.    state_bytes: what a stream keeps.
+    """
+
+    token_samples: int
+    token_cycles: int
+    state_bytes: int
 
 
 def emulate(data, windows=None, vectors=None, progress=None):
@@ -74,6 +91,7 @@ def emulate(data, windows=None, vectors=None, progress=None):
     return Rp2040Result(
         cycles_total=runs[0][1],
         cycles_per_op=chip.run_ops(inputs[0], outputs[0]),
+        stream=chip.stream(inputs[0], outputs[0]),
         load_cycles=load_cycles,
         outputs=outputs,
         outputs_equal=True if windows is None else None,
@@ -81,6 +99,14 @@ def emulate(data, windows=None, vectors=None, progress=None):
         code_bytes=chip.image.code_bytes,
         source=_source(chip.image),
     )
+
+
+def _token_samples(model):
+    """Returns the samples between two tokens behind all convolutions, or None if the model is not causal."""
+    try:
+        return max(time[0] for time in stream.timing(model) if time)
+    except ModelError:
+        return None
 
 
 def _n_vectors(model, vectors):
@@ -142,13 +168,15 @@ class _Chip:
         self._place(self._call("a8_model_bytes", _FILE_ADDRESS, self._file_bytes)[0])
 
     def _place(self, model_bytes):
-        """Lays out RAM: model object, arena, window, outputs; the stack has the rest, painted."""
+        """Lays out RAM: model object, arena, window, outputs, stream; the stack has the rest, painted."""
         window_bytes = self.model.shapes[0][0] * self.model.shapes[0][1]
         window_bytes *= 1 if self.model.graph.input_requantize is None else 2
-        sizes = (model_bytes, self.model.arena_bytes, window_bytes, len(self.model.graph.labels))
+        self._token_samples = _token_samples(self.model)
+        state_bytes = 0 if self._token_samples is None else stream.state_bytes(self.model)
+        sizes = (model_bytes, self.model.arena_bytes, window_bytes, len(self.model.graph.labels), state_bytes)
         ends = [RAM_ADDRESS + int(n) for n in np.cumsum([(n + 7) & ~7 for n in sizes])]
-        self._object, self._arena, self._window, self._output = RAM_ADDRESS, *ends[:3]
-        self._sizes, self._stack_limit = sizes, ends[3]
+        self._object, self._arena, self._window, self._output, self._state = RAM_ADDRESS, *ends[:4]
+        self._sizes, self._stack_limit = sizes, ends[4]
         if self._stack_limit > _STACK_TOP - _LEAST_STACK_BYTES:
             needed = self._stack_limit - RAM_ADDRESS + _LEAST_STACK_BYTES
             raise BoardError(f"the model needs {needed:,} bytes of RAM; an RP2040 has {RAM_BYTES:,}; make it smaller")
@@ -181,7 +209,7 @@ class _Chip:
     def run(self, window):
         """Runs one window. Returns (int8 (n_outputs,), cycles)."""
         self._cpu.write(self._window, window)
-        _, arena_bytes, window_bytes, n_outputs = self._sizes
+        _, arena_bytes, window_bytes, n_outputs, _ = self._sizes
         file = (_FILE_ADDRESS, self._file_bytes)
         buffers = (self._arena, arena_bytes, self._window, window_bytes, self._output, n_outputs)
         cycles = self._checked("a8_run", self._object, *file, *buffers)
@@ -196,6 +224,35 @@ class _Chip:
         last = self._cpu.read(self._arena + self.model.offsets[len(self.model.graph.ops)], len(outputs))
         if last != outputs.tobytes():
             raise BoardError("ops called one by one and a8_run give different outputs; do not use this build")
+        return cycles
+
+    def stream(self, window, outputs):
+        """Pushes a window, whose outputs must be ``outputs``, then a token more. Returns Rp2040Stream or None."""
+        if self._token_samples is None:
+            return None
+        state_bytes = self._sizes[4]
+        if self._call("a8_stream_bytes", self._object)[0] != state_bytes:
+            raise BoardError("a stream on the emulated RP2040 does not keep what the host computes; report this")
+        self._checked("a8_stream_reset", self._object, self._state, state_bytes, self._token_samples)
+        self._push(window)
+        if self._cpu.read(self._output, len(outputs)) != outputs.tobytes():
+            raise BoardError("a stream and a8_run give different outputs; do not use this build")
+        sample_bytes = len(window) // self.model.graph.n_steps
+        token = (window * (self._token_samples // self.model.graph.n_steps + 1))[: self._token_samples * sample_bytes]
+        return Rp2040Stream(self._token_samples, self._push(token), state_bytes)
+
+    def _push(self, samples):
+        """Pushes samples, at most a window a call, at whose end an output is due. Returns the cycles."""
+        due, cycles = 0, 0
+        for at in range(0, len(samples), self._sizes[2]):
+            block = samples[at : at + self._sizes[2]]
+            self._cpu.write(self._window, block)
+            file, state = (_FILE_ADDRESS, self._file_bytes), (self._state, self._sizes[4])
+            buffers = (self._arena, self._sizes[1], *state, self._window, len(block), self._output, self._sizes[3])
+            n, more = self._call("a8_stream_push", self._object, *file, *buffers)
+            due, cycles = due + n, cycles + more
+        if due != 1:
+            raise BoardError(f"a8_stream_push on the emulated RP2040 returns {due}, expected 1 output; report this")
         return cycles
 
     def stack_bytes(self):
