@@ -3,8 +3,7 @@
 from _attn8 import Model as _Model
 from _attn8 import arch, check_model
 
-from .checking import ModelError, outline, summary
-from .tables import ERR_ALIGNMENT, ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST
+from .checking import ModelError, ModelMethods, outline
 
 __all__ = ("Model", "backend", "check_model", "map_file", "new_buffer", "open_model")
 
@@ -20,21 +19,24 @@ def map_file(f):
         return None
 
 
-class Model(_Model):
-    """What model.Model is, with the same attributes and methods; run, predict, selftest and ops are native."""
+class Model(ModelMethods, _Model):
+    """What model.Model is, with the same attributes and methods."""
 
-    def __repr__(self):
-        return summary(self, f"{backend} {arch}")
+    kernels = f"{backend} {arch}"
+
+    def ops(self):
+        """Returns a Table of (index, name, input shape, output shape, macs) of each op."""
+        from .native_rare import ops_table
+
+        return ops_table(super().ops())
 
 
 def open_model(data, where):
-    """Returns the Model of a buffer; one that begins at no multiple of 4 is copied."""
+    """Returns the Model of a buffer, which it reads in place."""
     try:
         return Model(data, _fault)
     except ModelError as e:
         code = e.code
-    if code == ERR_ALIGNMENT:
-        return Model(bytearray(data), _fault)
     try:  # noqa: SIM105 (a board has no contextlib)
         outline(data, where)  # tells where the fault is, what was found and what was expected
     except (ImportError, MemoryError):
@@ -42,25 +44,8 @@ def open_model(data, where):
     raise ModelError(code, where)
 
 
-def _fault(m, code, got):
-    """Returns the exception of an error code; ``got`` is what mod_attn8.c tells beside it."""
-    where, expected = "run", None
-    if code == ERR_INPUT:
-        got, expected = _found(got), f"{m.n_steps}*{m.n_channels} {m.input_type}"
-    elif code == ERR_OUTPUT:
-        got, expected = f"{got} bytes", m.n_outputs
-    elif code == ERR_MOVED:
-        got, expected = f"{got} bytes" + (" elsewhere" if got == m.model_bytes else ""), m.model_bytes
-    elif code == ERR_SELFTEST:
-        vector, got, expected = got
-        where = f"golden vector {vector}"
-    elif m is None:
-        where = "model"
-    return ModelError(code, where, got, expected)
+def _fault(*args):
+    """Returns the exception that mod_attn8.c raises."""
+    from .native_rare import fault
 
-
-def _found(got):
-    """Says what the window was: its number of values, its typecode, or the type of what is no buffer."""
-    if isinstance(got, int):
-        return f"{got} values"
-    return f"a buffer of format '{got}'" if isinstance(got, str) else f"no buffer but {got}"
+    return fault(*args)

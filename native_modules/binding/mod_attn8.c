@@ -1,7 +1,7 @@
 /* _attn8: the core as a Python module. The same file makes the user C module that goes into firmware and the native
  * module (natmod) that an unchanged board imports from a .mpy file; MICROPY_ENABLE_DYNRUNTIME tells them apart.
  *
- *     _attn8.Model(data, fault)   data: a buffer that stays what it is; fault(model, code, got) -> exception
+ *     _attn8.Model(data, fault)   data: a buffer that stays what it is; fault(model, code, got, method) -> exception
  *     _attn8.check_model(data)    0, or the code of the first fault
  *     _attn8.arch                 what the code was compiled for
  *
@@ -23,6 +23,7 @@
 
 #include "a8_bytes.h"
 #include "a8_model.h"
+#include "a8_stream.h"
 
 #if defined(__x86_64__)
 #define ARCH "x64"
@@ -50,8 +51,8 @@
 #define ARCH "other"
 #endif
 
-#if defined(MICROPY_ENABLE_DYNRUNTIME) && !defined(__linux__)
-/* A natmod for a board links no C library; the interpreter lends it these. */
+#ifdef MICROPY_ENABLE_DYNRUNTIME
+/* A natmod links no C library; the interpreter lends it these. */
 void *memset(void *to, int value, size_t n) { return mp_fun_table.memset_(to, value, n); }
 void *memcpy(void *to, const void *from, size_t n) { return mp_fun_table.memmove_(to, from, n); }
 void *memmove(void *to, const void *from, size_t n) { return mp_fun_table.memmove_(to, from, n); }
@@ -76,11 +77,18 @@ void *memmove(void *to, const void *from, size_t n) { return mp_fun_table.memmov
     X(N_GOLDEN, MP_QSTR_n_golden) \
     X(MACS, MP_QSTR_macs) \
     X(MODEL_BYTES, MP_QSTR_model_bytes) \
-    X(ARENA_BYTES, MP_QSTR_arena_bytes)
+    X(ARENA_BYTES, MP_QSTR_arena_bytes) \
+    X(OUTPUT, MP_QSTR_output)
 #define METHODS(X) \
     X(MP_QSTR_run, model_run_obj) \
     X(MP_QSTR_predict, model_predict_obj) \
+    X(MP_QSTR_decide, model_decide_obj) \
+    X(MP_QSTR_start, model_start_obj) \
+    X(MP_QSTR_step, model_step_obj) \
     X(MP_QSTR_selftest, model_selftest_obj) \
+    X(MP_QSTR__stream_state, model_stream_state_obj) \
+    X(MP_QSTR__stream_reset, model_stream_reset_obj) \
+    X(MP_QSTR__push, model_push_obj) \
     X(MP_QSTR_ops, model_ops_obj)
 #define FUNCTIONS(X) X(MP_QSTR_check_model, attn8_check_model_obj)
 
@@ -90,12 +98,15 @@ enum { ATTRIBUTES(ATTRIBUTE_ID) N_ATTRIBUTES };
 /* Everything a model needs lies on the heap that the collector knows, and is reachable from here. */
 typedef struct {
     mp_obj_base_t base;
-    mp_obj_t file;  /* the caller's buffer: weights are read in place */
-    mp_obj_t fault; /* fault(model, code, got) */
-    mp_obj_t out;   /* array('b') that run returns when it is given none */
+    mp_obj_t file;     /* the caller's buffer: weights are read in place */
+    mp_obj_t fault;    /* fault(model, code, got, method) */
+    mp_obj_t window;   /* that start was given, until the last step; MP_OBJ_NULL: no step is left */
+    const void *input; /* where its bytes lay */
+    uint16_t next_op;  /* of the next step */
+    uint16_t method;   /* that was called last: a QSTR, for errors */
     a8_model_t *m;
     void *arena; /* m->arena_bytes */
-    mp_obj_t attributes[N_ATTRIBUTES];
+    mp_obj_t attributes[N_ATTRIBUTES]; /* OUTPUT: array('b') that run returns when it is given none */
 } model_t;
 
 #ifdef MICROPY_ENABLE_DYNRUNTIME
@@ -107,10 +118,10 @@ extern const mp_obj_type_t model_type;
 
 /* Errors. */
 
-static void raise_fault(mp_obj_t fault, mp_obj_t model, int32_t err, mp_obj_t got)
+static void raise_fault(mp_obj_t fault, mp_obj_t model, int32_t err, mp_obj_t got, qstr method)
 {
-    mp_obj_t args[3] = {model, MP_OBJ_NEW_SMALL_INT(-err), got};
-    mp_obj_t exception = mp_call_function_n_kw(fault, 3, 0, args);
+    mp_obj_t args[4] = {model, MP_OBJ_NEW_SMALL_INT(-err), got, MP_OBJ_NEW_QSTR(method)};
+    mp_obj_t exception = mp_call_function_n_kw(fault, 4, 0, args);
 #ifdef MICROPY_ENABLE_DYNRUNTIME
     nlr_raise(exception);
 #else
@@ -120,7 +131,7 @@ static void raise_fault(mp_obj_t fault, mp_obj_t model, int32_t err, mp_obj_t go
 
 static void raise_model_fault(model_t *self, int32_t err, mp_obj_t got)
 {
-    raise_fault(self->fault, MP_OBJ_FROM_PTR(self), err, got);
+    raise_fault(self->fault, MP_OBJ_FROM_PTR(self), err, got, self->method);
 }
 
 /* In an interrupt handler the heap may be locked: this one text needs no call into Python. */
@@ -217,25 +228,10 @@ static void read_task(model_t *self, const uint8_t *file, const uint8_t *end)
 
 /* Ops: tensor 0 is the input, op i makes tensor i + 1. */
 
-typedef struct {
-    const char *text;
-    uint32_t n;
-} name_t;
-#define NAMED(text) {text, sizeof(text) - 1}
-static const name_t OP_NAMES[] = { /* by code */
-    NAMED("linear_s8"), NAMED("conv1d_s8"),    NAMED("windowed_attention_s8"), NAMED("layer_norm_s8"),
-    NAMED("add_s8"),    NAMED("mean_pool_s8"), NAMED("table_s8"),
-};
-
-static const a8_tensor_t *source_of(const a8_model_t *m, const a8_op_t *op)
-{
-    return op->source[0] == 0 ? &m->input : &m->ops[op->source[0] - 1].output;
-}
-
 /* The products of an op; attention counts the (query, key) pairs that lie inside the window. */
 static uint32_t macs_of(const a8_model_t *m, const a8_op_t *op)
 {
-    const a8_tensor_t *x = source_of(m, op), *y = &op->output;
+    const a8_tensor_t *x = a8_tensor(m, op->source[0]), *y = &op->output;
     uint32_t n = (uint32_t)y->n_steps * y->n_channels;
     uint32_t left = op->as.attention.left, right = op->as.attention.right;
     if (op->code == A8_OP_LINEAR_S8)
@@ -247,15 +243,16 @@ static uint32_t macs_of(const a8_model_t *m, const a8_op_t *op)
     return 0;
 }
 
+/* Rows of Model.ops, with the number of an op in place of its name. */
 static mp_obj_t model_ops(mp_obj_t self_in)
 {
     const a8_model_t *m = model_of(self_in)->m;
     mp_obj_t list = mp_obj_new_list(0, NULL);
     for (uint32_t i = 0; i < m->n_ops; i++) {
         const a8_op_t *op = &m->ops[i];
-        const name_t *name = &OP_NAMES[op->code - A8_FIRST_OP];
-        mp_obj_t row[5] = {MP_OBJ_NEW_SMALL_INT(i + 1), mp_obj_new_str(name->text, name->n), shape_of(source_of(m, op)),
-                           shape_of(&op->output), mp_obj_new_int_from_uint(macs_of(m, op))};
+        mp_obj_t row[5] = {MP_OBJ_NEW_SMALL_INT(i + 1), MP_OBJ_NEW_SMALL_INT(op->code - A8_FIRST_OP),
+                           shape_of(a8_tensor(m, op->source[0])), shape_of(&op->output),
+                           mp_obj_new_int_from_uint(macs_of(m, op))};
         mp_obj_list_append(list, mp_obj_new_tuple(5, row));
     }
     return list;
@@ -294,16 +291,17 @@ static mp_obj_t model_make_new(const mp_obj_type_t *type, size_t n_args, size_t 
     mp_get_buffer_raise(args[0], &file, MP_BUFFER_READ);
     int32_t n = a8_model_bytes(file.buf, file.len);
     if (n < 0)
-        raise_fault(args[1], mp_const_none, n, mp_const_none);
+        raise_fault(args[1], mp_const_none, n, mp_const_none, MP_QSTR_Model);
     model_t *self = mp_obj_malloc(model_t, type);
     self->file = args[0];
     self->fault = args[1];
+    self->window = MP_OBJ_NULL;
     self->m = m_malloc((size_t)n);
     int32_t err = a8_load(self->m, (uint32_t)n, file.buf, file.len);
     if (err != A8_OK)
-        raise_fault(args[1], mp_const_none, err, mp_const_none);
+        raise_fault(args[1], mp_const_none, err, mp_const_none, MP_QSTR_Model);
     self->arena = m_malloc(self->m->arena_bytes);
-    self->out = new_output(file.buf, self->m->n_outputs);
+    self->attributes[OUTPUT] = new_output(file.buf, self->m->n_outputs);
     const uint8_t *end = (const uint8_t *)file.buf + file.len;
     read_names(self, file.buf, end);
     read_channels(self, file.buf, end);
@@ -354,100 +352,201 @@ static const uint8_t *file_of(model_t *self)
     return file.buf;
 }
 
-/* Returns where the outputs go: n_outputs bytes of a buffer that can be written. */
-static int8_t *output_of(model_t *self, mp_obj_t out)
+/* Begins what uses the arena: steps that were left are spoilt. Returns the bytes of the file. */
+static const uint8_t *enter(model_t *self, qstr method)
+{
+    check_idle(self);
+    self->method = (uint16_t)method;
+    self->window = MP_OBJ_NULL;
+    return file_of(self);
+}
+
+/* Returns n_outputs bytes of a buffer, to read or, with MP_BUFFER_WRITE, to write. */
+static int8_t *outputs_of(model_t *self, mp_obj_t outputs, mp_uint_t flags)
 {
     mp_buffer_info_t b;
-    mp_get_buffer_raise(out, &b, MP_BUFFER_READ);
+    mp_get_buffer_raise(outputs, &b, MP_BUFFER_READ);
     if (b.len != self->m->n_outputs)
         raise_model_fault(self, A8_ERR_OUTPUT, mp_obj_new_int_from_uint(b.len));
-    mp_get_buffer_raise(out, &b, MP_BUFFER_WRITE);
+    mp_get_buffer_raise(outputs, &b, flags);
     return b.buf;
 }
+
+static int8_t *own_output(model_t *self) { return outputs_of(self, self->attributes[OUTPUT], MP_BUFFER_WRITE); }
 
 static int is_byte(int typecode)
 {
     return typecode == BYTEARRAY_TYPECODE || typecode == 'B' || typecode == 'b' || typecode == 'c';
 }
 
-/* Returns the window: int16 counts or their bytes, for an int8 model bytes. What does not fit is told as its number of
- * values, its typecode, or the type of what is no buffer. */
+/* Fetches int16 counts or their bytes, for an int8 model bytes. What does not fit is told as its number of values, its
+ * typecode, or the type of what is no buffer. */
+static void get_samples(model_t *self, mp_obj_t samples, mp_buffer_info_t *b)
+{
+    if (!mp_get_buffer(samples, b, MP_BUFFER_READ))
+        raise_model_fault(self, A8_ERR_INPUT, MP_OBJ_FROM_PTR(mp_obj_get_type(samples)));
+    if (!is_byte(b->typecode) && (b->typecode != 'h' || self->m->input_type != A8_INPUT_INT16)) {
+        char typecode = (char)b->typecode;
+        raise_model_fault(self, A8_ERR_INPUT, mp_obj_new_str(&typecode, 1));
+    }
+}
+
+static void raise_length(model_t *self, const mp_buffer_info_t *samples)
+{
+    raise_model_fault(self, A8_ERR_INPUT, mp_obj_new_int_from_uint(samples->typecode == 'h' ? samples->len / 2 : samples->len));
+}
+
 static const void *window_of(model_t *self, mp_obj_t window)
 {
     mp_buffer_info_t b;
-    if (!mp_get_buffer(window, &b, MP_BUFFER_READ))
-        raise_model_fault(self, A8_ERR_INPUT, MP_OBJ_FROM_PTR(mp_obj_get_type(window)));
-    int counts = b.typecode == 'h' && self->m->input_type == A8_INPUT_INT16;
-    if (!counts && !is_byte(b.typecode)) {
-        char typecode = (char)b.typecode;
-        raise_model_fault(self, A8_ERR_INPUT, mp_obj_new_str(&typecode, 1));
-    }
+    get_samples(self, window, &b);
     if (b.len != a8_input_bytes(self->m))
-        raise_model_fault(self, A8_ERR_INPUT, mp_obj_new_int_from_uint(counts ? b.len / 2 : b.len));
+        raise_length(self, &b);
     return b.buf;
+}
+
+/* Returns what the core returned, unless that is an error. */
+static int32_t checked(model_t *self, int32_t result)
+{
+    if (result == A8_ERR_BUSY)
+        check_idle(self); /* another thread was faster */
+    if (result < 0)
+        raise_model_fault(self, result, self->file);
+    return result;
 }
 
 static void run(model_t *self, mp_obj_t window_in, mp_obj_t out)
 {
-    check_idle(self);
-    const uint8_t *file = file_of(self);
-    int8_t *output = output_of(self, out);
+    const uint8_t *file = enter(self, MP_QSTR_run);
+    int8_t *output = outputs_of(self, out, MP_BUFFER_WRITE);
     const void *window = window_of(self, window_in);
     a8_model_t *m = self->m;
-    int32_t err = a8_run(m, file, m->file_bytes, self->arena, m->arena_bytes, window, a8_input_bytes(m), output, m->n_outputs);
-    if (err == A8_ERR_BUSY)
-        check_idle(self); /* another thread was faster */
-    if (err != A8_OK)
-        raise_model_fault(self, err, mp_const_none);
-}
-
-/* Returns the argument `out`, by place or by name; None if it is not given. */
-static mp_obj_t out_argument(size_t n_args, const mp_obj_t *args, const mp_map_t *named)
-{
-    mp_obj_t out = n_args > 2 ? args[2] : mp_const_none;
-    int fits = n_args == 2 ? named->used <= 1 : n_args == 3 && named->used == 0;
-    for (size_t i = 0; fits && i < named->alloc; i++) {
-        if (named->table[i].key == MP_OBJ_NEW_QSTR(MP_QSTR_out))
-            out = named->table[i].value;
-        else
-            fits = named->table[i].key == MP_OBJ_NULL;
-    }
-    if (!fits)
-        mp_raise_TypeError(MP_ERROR_TEXT("run takes a window and out"));
-    return out;
+    checked(self, a8_run(m, file, m->file_bytes, self->arena, m->arena_bytes, window, a8_input_bytes(m), output, m->n_outputs));
 }
 
 static mp_obj_t model_run(size_t n_args, const mp_obj_t *args, mp_map_t *named)
 {
     model_t *self = model_of(args[0]);
-    mp_obj_t out = out_argument(n_args, args, named);
-    if (out == mp_const_none)
-        out = self->out;
-    run(self, args[1], out);
+    mp_arg_t allowed[2] = {{MP_QSTR_window, MP_ARG_OBJ | MP_ARG_REQUIRED, {.u_obj = mp_const_none}},
+                           {MP_QSTR_out, MP_ARG_OBJ, {.u_obj = mp_const_none}}};
+    mp_arg_val_t given[2];
+    mp_arg_parse_all(n_args - 1, args + 1, named, 2, allowed, given);
+    mp_obj_t out = given[1].u_obj == mp_const_none ? self->attributes[OUTPUT] : given[1].u_obj;
+    run(self, given[0].u_obj, out);
     return out;
 }
-static MP_DEFINE_CONST_FUN_OBJ_KW(model_run_obj, 2, model_run);
+static MP_DEFINE_CONST_FUN_OBJ_KW(model_run_obj, 1, model_run);
 
-static mp_obj_t model_predict(mp_obj_t self_in, mp_obj_t window)
+static mp_obj_t model_decide(mp_obj_t self_in, mp_obj_t outputs)
 {
     model_t *self = model_of(self_in);
-    run(self, window, self->out);
+    self->method = MP_QSTR_decide;
     uint32_t best;
-    int32_t score = a8_score(self->m, output_of(self, self->out), &best);
+    int32_t score = a8_score(self->m, outputs_of(self, outputs, MP_BUFFER_READ), &best);
     mp_obj_t items[2] = {mp_const_none, MP_OBJ_NEW_SMALL_INT(score)};
     if (score >= file_of(self)[self->m->thresholds + best])
         items[0] = items_of(self->attributes[LABELS])[best];
     return mp_obj_new_tuple(2, items);
 }
-static MP_DEFINE_CONST_FUN_OBJ_2(model_predict_obj, model_predict);
+static MP_DEFINE_CONST_FUN_OBJ_2(model_decide_obj, model_decide);
 
-static mp_obj_t list_of(const int8_t *values, uint32_t n)
+static mp_obj_t model_predict(size_t n_args, const mp_obj_t *args)
 {
-    mp_obj_t list = mp_obj_new_list(0, NULL);
-    for (uint32_t i = 0; i < n; i++)
-        mp_obj_list_append(list, MP_OBJ_NEW_SMALL_INT(values[i]));
-    return list;
+    model_t *self = model_of(args[0]);
+    mp_obj_t output = self->attributes[OUTPUT];
+    if (n_args > 1 && args[1] != mp_const_none)
+        run(self, args[1], output);
+    return model_decide(args[0], output);
 }
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(model_predict_obj, 1, 2, model_predict);
+
+/* Steps: one op a call. An int8 model reads the window in place, so it must stay what it is. A run in an interrupt takes
+ * window away, unless the model is busy. */
+
+static mp_obj_t model_start(mp_obj_t self_in, mp_obj_t window)
+{
+    model_t *self = model_of(self_in);
+    const uint8_t *file = enter(self, MP_QSTR_run);
+    self->input = window_of(self, window);
+    self->m->busy = 1;
+    self->window = window;
+    self->next_op = 0;
+    a8_run_input(self->m, file, self->arena, self->input, self->m->n_steps);
+    self->m->busy = 0;
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(model_start_obj, model_start);
+
+static mp_obj_t model_step(mp_obj_t self_in)
+{
+    model_t *self = model_of(self_in);
+    a8_model_t *m = self->m;
+    check_idle(self);
+    const uint8_t *file = file_of(self);
+    int8_t *output = own_output(self);
+    if (self->window != MP_OBJ_NULL && window_of(self, self->window) != self->input)
+        raise_model_fault(self, A8_ERR_INPUT, mp_const_none);
+    m->busy = 1;
+    if (self->window == MP_OBJ_NULL) {
+        m->busy = 0;
+        mp_raise_msg(&mp_type_RuntimeError,
+                     MP_ERROR_TEXT("no run to go on with: none was started, or another came between; call start again"));
+    }
+    a8_run_op(m, file, self->arena, self->input, self->next_op);
+    if (++self->next_op == m->n_ops) {
+        memcpy(output, a8_tensor_data(m, self->arena, self->input, m->n_ops), m->n_outputs);
+        self->window = MP_OBJ_NULL;
+    }
+    m->busy = 0;
+    return self->window == MP_OBJ_NULL ? mp_const_false : mp_const_true;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(model_step_obj, model_step);
+
+/* Streams: stream.py holds the state. */
+
+static int32_t reset(model_t *self, void *state, uint32_t n, uint32_t hop)
+{
+    return checked(self, a8_stream_reset(self->m, state, n, hop));
+}
+
+static mp_obj_t model_stream_state(mp_obj_t self_in, mp_obj_t hop)
+{
+    model_t *self = model_of(self_in);
+    self->method = MP_QSTR_stream;
+    uint32_t n = (uint32_t)checked(self, a8_stream_bytes(self->m));
+    void *state = m_malloc(n);
+    reset(self, state, n, (uint32_t)mp_obj_get_int(hop));
+    return mp_obj_new_bytearray_by_ref(n, state);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(model_stream_state_obj, model_stream_state);
+
+/* The hop is the first field of a state. */
+static mp_obj_t model_stream_reset(mp_obj_t self_in, mp_obj_t state_in)
+{
+    mp_buffer_info_t state;
+    mp_get_buffer_raise(state_in, &state, MP_BUFFER_WRITE);
+    reset(model_of(self_in), state.buf, state.len, state.len < 4 ? 0 : a8_u32(state.buf));
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(model_stream_reset_obj, model_stream_reset);
+
+/* _push(state, samples, out): returns how many outputs were due; the last is in out. */
+static mp_obj_t model_push(size_t n_args, const mp_obj_t *args)
+{
+    model_t *self = model_of(args[0]);
+    a8_model_t *m = self->m;
+    const uint8_t *file = enter(self, MP_QSTR_push);
+    int8_t *output = outputs_of(self, args[3], MP_BUFFER_WRITE);
+    mp_buffer_info_t state, samples;
+    mp_get_buffer_raise(args[1], &state, MP_BUFFER_WRITE);
+    get_samples(self, args[2], &samples);
+    int32_t n = a8_stream_push(m, file, m->file_bytes, self->arena, m->arena_bytes, state.buf, state.len, samples.buf,
+                               samples.len, output, m->n_outputs);
+    if (n == A8_ERR_INPUT)
+        raise_length(self, &samples);
+    return MP_OBJ_NEW_SMALL_INT(checked(self, n));
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(model_push_obj, 4, 4, model_push);
 
 static mp_obj_t model_selftest(mp_obj_t self_in)
 {
@@ -458,16 +557,16 @@ static mp_obj_t model_selftest(mp_obj_t self_in)
     mp_obj_t window = mp_obj_new_bytearray_by_ref(n, bytes);
     for (uint32_t i = 0; i < m->n_golden; i++) {
         const uint8_t *file = file_of(self);
-        const int8_t *expected = (const int8_t *)file + m->golden + 4u * m->n_channels + 8u * m->n_golden + i * n_outputs;
+        const uint8_t *expected = file + m->golden + 4u * m->n_channels + 8u * m->n_golden + i * n_outputs;
         a8_golden_input(m, file, i, bytes, n);
-        run(self, window, self->out);
-        const int8_t *got = output_of(self, self->out);
+        run(self, window, self->attributes[OUTPUT]);
+        const uint8_t *got = (const uint8_t *)own_output(self);
         uint32_t same = 0;
         while (same < n_outputs && got[same] == expected[same])
             same++;
         if (same < n_outputs) {
-            mp_obj_t items[3] = {MP_OBJ_NEW_SMALL_INT(i), list_of(got, n_outputs), list_of(expected, n_outputs)};
-            raise_model_fault(self, A8_ERR_SELFTEST, mp_obj_new_tuple(3, items));
+            mp_obj_t items[2] = {MP_OBJ_NEW_SMALL_INT(i), mp_obj_new_bytes(expected, n_outputs)};
+            raise_model_fault(self, A8_ERR_SELFTEST, mp_obj_new_tuple(2, items));
         }
     }
     return mp_const_true;

@@ -1,0 +1,49 @@
+"""What native.py needs only for an error or at the REPL, and imports then."""
+
+from array import array
+
+from .checking import ModelError
+from .repl import Table
+from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, ERR_STREAM
+
+# By op code - 16, as format.OP_NAMES, which would bring the whole checker into memory.
+_OPS = (
+    "linear_s8",
+    "conv1d_s8",
+    "windowed_attention_s8",
+    "layer_norm_s8",
+    "add_s8",
+    "mean_pool_s8",
+    "table_s8",
+)
+
+
+def ops_table(rows):
+    """Returns the Table of what mod_attn8.c tells of the ops."""
+    return Table([(row[0], _OPS[row[1]], row[2], row[3], row[4]) for row in rows])
+
+
+def fault(m, code, got, where):
+    """Returns the exception of an error code; ``got`` is what mod_attn8.c tells beside it, of the method ``where``."""
+    expected = None
+    if m is None or code == ERR_STREAM:
+        got, where = None, "model"
+    elif code == ERR_INPUT:
+        got, expected = _found(got), f"{m.n_steps}*{m.n_channels} {m.input_type}"
+    elif code == ERR_OUTPUT:
+        got, expected = f"{got} bytes", m.n_outputs
+    elif code == ERR_MOVED:
+        got, expected = f"{got} bytes" + (" elsewhere" if got == m.model_bytes else ""), m.model_bytes
+    elif code == ERR_SELFTEST:
+        where, expected = f"golden vector {got[0]}", list(array("b", got[1]))
+        got = list(m.output)
+    return ModelError(code, where, got, expected)
+
+
+def _found(got):
+    """Says what the window was: its number of values, its typecode, or the type of what is no buffer."""
+    if got is None:
+        return "another place than at start"
+    if isinstance(got, int):
+        return f"{got} values"
+    return f"a buffer of format '{got}'" if isinstance(got, str) else f"no buffer but {got}"
