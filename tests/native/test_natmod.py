@@ -42,8 +42,8 @@ def run_text(program, folder, text, **options):
     return builds.run_unix(program, folder, "script.py", **options)
 
 
-def test_natmod_passes_every_device_test(program):
-    builds.check_device_tests(builds.device_tests_output(program, builds.natmod("x64")))
+def test_natmod_passes_every_device_test():
+    builds.check_device_tests(builds.device_test_output("natmod"), "native")
 
 
 def test_natmod_and_python_raise_the_same_errors_with_the_same_texts(program, folder):

@@ -1,0 +1,33 @@
+"""``python tests/backend_table.py``: runs the device tests on every back end and prints the table of the README."""
+
+import re
+
+import micropython_builds as builds
+
+HEAD = ("back end", "where", "words", "device tests passed")
+
+
+def passed(output):
+    """Returns (how many device tests passed, how many ran) in what tests/device/run.py printed."""
+    results = re.findall(r"^(ok|FAILED) test_", output, re.MULTILINE)
+    return results.count("ok"), len(results)
+
+
+def row(name):
+    """Returns the cells of a back end of BACKENDS. Raises LookupError if its tests did not even begin."""
+    backend, where, _ = builds.BACKENDS[name]
+    output = builds.device_test_output(name)
+    found = re.search(r"^back end (\w+)\nword bits (\d+)$", output, re.MULTILINE)
+    if not found or found[1] != backend.split(",")[0]:
+        raise LookupError(f"{name}: no tests on the back end {backend}: {output[-2000:]}")
+    return backend, where, f"{found[2]} bits", "{} of {}".format(*passed(output))
+
+
+def table(names=tuple(builds.BACKENDS)):
+    """Returns the Markdown table, a line for each back end."""
+    rows = [HEAD, ("---",) * len(HEAD), *map(row, names)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+if __name__ == "__main__":
+    print(table())
