@@ -86,9 +86,10 @@ def linear_s8(sources, y, layer):
 def conv1d_s8(sources, y, layer):
     """y (T_out, N) = requantize(W * x (T, C)): each output is a linear op on the kernel*C values under it.
 
-    layer: T, C, T_out, N, kernel, stride, pad_left, groups, rows, low, high, patch (kernel*C), acc (N up to 8).
+    layer: T, C, T_out, N, kernel, stride, pad_left, pad_right, groups, rows, low, high, patch (kernel*C),
+        acc (N up to 8).
     """
-    n_steps, n_channels, n_out, n_outputs, kernel, stride, pad_left, groups, rows, low, high, patch, acc = layer
+    n_steps, n_channels, n_out, n_outputs, kernel, stride, pad_left, _, groups, rows, low, high, patch, acc = layer
     x = sources[0]
     n_inputs = kernel * n_channels
     n_values = n_steps * n_channels
@@ -153,35 +154,54 @@ def windowed_attention_s8(sources, y, layer):
 
     layer: T, D, heads, left, right, softmax, multiplier, shift, bias (heads * span), query (D/heads), scores.
     """
-    n_steps, d, heads, left, right, softmax, multiplier, shift, bias, query, scores = layer
-    q, k, v = sources
-    head_size = d // heads
-    span = left + right + 1
+    n_steps, d, _, left, right, _, _, _, _, _, _ = layer
     for i in range(n_steps):
         first = i - left if i > left else 0
         n_keys = (i + right + 1 if i + right < n_steps else n_steps) - first
-        for h in range(heads):
-            at = h * head_size
-            for c in range(head_size):
-                query[c] = q[i * d + at + c]
-            top = _scores(query, k, first * d + at, d, bias, h * span + first - i + left, n_keys, scores)
-            z = _exponents(scores, n_keys, top, softmax)
-            # row_divide: one division per row.
-            bits = 0
-            while z >> bits:
-                bits += 1
-            kept = bits if bits < 16 else 16
-            m = (multiplier << (kept - 1)) // (z >> (bits - kept))
-            pre = bits + shift - 22
-            if pre < 0:
-                pre = 0
-            _weigh(scores, n_keys, v, first * d + at, d, head_size, y, i * d + at, m, pre, shift + bits - 2 - pre)
+        _attend(sources, y, layer, i * d, first * d, n_keys, n_keys, first - i + left)
 
 
-def _scores(query, k, at, d, bias, b, n_keys, scores):
-    """Writes the score of n_keys keys, d apart in k, and returns the largest."""
-    top = -(1 << 29)
-    for j in range(n_keys):
+def attention_step_s8(sources, y, layer, oldest, n_keys):
+    """y (D): what windowed_attention_s8 gives a query (D) that sees n_keys keys and values, itself the newest.
+
+    sources: query, keys, values; the last two are rings of left + 1 places (left + 1, D). oldest: place of the oldest.
+    """
+    d, span = layer[1], layer[3] + 1
+    n_first = span - oldest  # then on from the first place
+    _attend(sources, y, layer, 0, oldest * d, n_first if n_first < n_keys else n_keys, n_keys, span - n_keys)
+
+
+def _attend(sources, y, layer, at, start, n_first, n_keys, b):
+    """All heads of the query at ``at``: n_first keys from ``start`` on, the rest from 0 on; b: bias of the first."""
+    _, d, heads, left, right, softmax, multiplier, shift, bias, query, scores = layer
+    q, k, v = sources
+    head_size = d // heads
+    c = 0
+    for _ in range(heads):
+        for i in range(head_size):
+            query[i] = q[at + i]
+        top = _scores(query, k, start + c, d, bias, b, 0, n_first, scores, -(1 << 29))
+        if n_first < n_keys:
+            top = _scores(query, k, c, d, bias, b + n_first, n_first, n_keys, scores, top)
+        z = _exponents(scores, n_keys, top, softmax)
+        # row_divide: one division per row.
+        bits = 0
+        while z >> bits:
+            bits += 1
+        kept = bits if bits < 16 else 16
+        m = (multiplier << (kept - 1)) // (z >> (bits - kept))
+        pre = bits + shift - 22
+        if pre < 0:
+            pre = 0
+        _weigh(scores, n_first, n_keys, v, start + c, c, d, head_size, y, at, m, pre, shift + bits - 2 - pre)
+        at += head_size
+        c += head_size
+        b += left + right + 1
+
+
+def _scores(query, k, at, d, bias, b, n, n_keys, scores, top):
+    """Writes the scores n..n_keys - 1, of keys d apart in k, and returns the largest, or ``top`` if that is larger."""
+    for j in range(n, n_keys):
         s = bias[b]
         i = at
         for v in query:
@@ -212,13 +232,20 @@ def _exponents(scores, n, top, softmax):
     return z
 
 
-def _weigh(weights, n_keys, v, start, d, head_size, y, at, m, pre, half_post):
-    """Writes one output row of one head: requantize(sum of weights[j]*v[j][c]) for each channel c."""
+def _weigh(weights, n_first, n_keys, v, start, again, d, head_size, y, at, m, pre, half_post):
+    """Writes one output row of one head: requantize(sum of weights[j]*v[j][c]) for each channel c.
+
+    The first n_first values lie from ``start`` on, the others from ``again`` on.
+    """
     half = (1 << pre) >> 1
-    for c in range(start, start + head_size):
+    for c in range(head_size):
         a = half
-        i = c
-        for j in range(n_keys):
+        i = start + c
+        for j in range(n_first):
+            a += weights[j] * v[i]
+            i += d
+        i = again + c
+        for j in range(n_first, n_keys):
             a += weights[j] * v[i]
             i += d
         a >>= pre
@@ -332,8 +359,8 @@ def add_s8(sources, y, layer):
 
 
 def mean_pool_s8(sources, y, layer):
-    """y (1, D) = requantize(sum of x (T, D) over T). layer: T, D, rows (one entry for all channels), acc (1)."""
-    n_steps, d, rows, acc = layer
+    """y (1, D) = requantize(sum of x (T, D) over T). layer: T, D, rows (one entry for all channels), acc (D)."""
+    n_steps, d, _, acc = layer
     x = sources[0]
     for c in range(d):
         total = 0
@@ -341,8 +368,44 @@ def mean_pool_s8(sources, y, layer):
         for _ in range(n_steps):
             total += x[i]
             i += d
-        acc[0] = total
-        _requantize(acc, rows, y, c, 1, -128, 127)
+        acc[c] = total
+    pool_sums_s8(acc, y, layer)
+
+
+def pool_sums_s8(sums, y, layer):
+    """y (1, D) = requantize(sums (D) int32): the end of mean_pool_s8, with its layer."""
+    _, d, rows, _ = layer
+    bias, multiplier, pre, half_post = rows
+    m, shift = multiplier[0], half_post[0]
+    for c in range(d):
+        v = (sums[c] + bias[0]) >> pre[0]
+        if v > 32767:
+            v = 127
+        elif v < -32768:
+            v = -128
+        else:
+            v = ((v * m >> shift) + 1) >> 1
+            if v > 127:
+                v = 127
+            elif v < -128:
+                v = -128
+        y[c] = v
+
+
+def pool_push_s8(x, ring, at, n, sums):
+    """Puts a token x (n) into a ring at ``at``, in place of the oldest, and keeps the sums (n) int32 of the ring."""
+    for c in range(n):
+        v = x[c]
+        sums[c] += v - ring[at]
+        ring[at] = v
+        at += 1
+
+
+def copy_s8(x, start, y, at, n):
+    """Copies n int8 from x[start] on to y[at] on; within one buffer only towards its beginning."""
+    for i in range(start, start + n):
+        y[at] = x[i]
+        at += 1
 
 
 def table_s8(sources, y, layer):

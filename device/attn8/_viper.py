@@ -88,9 +88,9 @@ def linear_s8(sources, y, layer):
 def conv1d_s8(sources, y, layer):
     """y (T_out, N) = requantize(W * x (T, C)): each output is a linear op on the kernel*C values under it.
 
-    layer: T, C, T_out, N, kernel, stride, pad_left, weights, rows, low, high, None, scratch (kernel*C).
+    layer: T, C, T_out, N, kernel, stride, pad_left, pad_right, weights, rows, low, high, None, scratch (kernel*C).
     """
-    n_steps, n_channels, n_out, n_outputs, kernel, stride, pad_left, w, rows, low, high, _, words = layer
+    n_steps, n_channels, n_out, n_outputs, kernel, stride, pad_left, _, w, rows, low, high, _, words = layer
     bias, multiplier, pre, half_post = rows
     first = -pad_left * n_channels
     _multiply(
@@ -190,6 +190,18 @@ def windowed_attention_s8(sources, y, layer):
 
     layer: T, D, heads, left, right, softmax, multiplier, shift, bias (heads * span), None, scratch (keys + D/heads).
     """
+    _attend_all(sources, y, layer, layer[0], 0, 0)
+
+
+def attention_step_s8(sources, y, layer, oldest, n_keys):
+    """y (D): what windowed_attention_s8 gives a query (D) that sees n_keys keys and values, itself the newest.
+
+    sources: query, keys, values; the last two are rings of left + 1 places (left + 1, D). oldest: place of the oldest.
+    """
+    _attend_all(sources, y, layer, 1, oldest, n_keys)
+
+
+def _attend_all(sources, y, layer, n_queries, oldest, n_kept):
     n_steps, d, heads, left, right, softmax, multiplier, shift, bias, _, words = layer
     q, k, v = sources
     dmax, dm, dpre, dsh = softmax
@@ -197,8 +209,8 @@ def windowed_attention_s8(sources, y, layer):
     most_keys = min(n_steps, left + right + 1)
     for h in range(heads):
         _attend(
-            words, k, 0, q, k, v, y, bias, EXP, h, head_size, d, n_steps, left, right,
-            most_keys, dmax, dm, dpre, dsh - 1, multiplier, shift,
+            words, k, 0, q, k, v, y, bias, EXP, h, head_size, d, n_queries, left, right,
+            most_keys, dmax, dm, dpre, dsh - 1, multiplier, shift, oldest, n_kept,
         )  # fmt: skip
 
 
@@ -206,9 +218,9 @@ def windowed_attention_s8(sources, y, layer):
 def _attend(
     x: ptr32, w: ptr8, s: int, q: ptr8, k: ptr8, v: ptr8, y: ptr8, bias: ptr32, exp: ptr8, h: int, head_size: int,
     d: int, n_steps: int, left: int, right: int,
-    most_keys: int, dmax: int, dm: int, dpre: int, half_dsh: int, multiplier: int, shift: int,
+    most_keys: int, dmax: int, dm: int, dpre: int, half_dsh: int, multiplier: int, shift: int, oldest: int, n_kept: int,
 ):  # fmt: skip
-    """One head of windowed_attention_s8. x: scratch for most_keys scores, then for head_size inputs."""
+    """One head of windowed_attention_s8, or of a step over n_kept keys. x: most_keys scores, then head_size inputs."""
     word = int(_WORD)
     column = h * head_size
     h *= left + right + 1
@@ -218,10 +230,22 @@ def _attend(
     end_of_4s = query + (head_size >> 2 << 4)
     i = 0
     while i < n_steps:
-        low = i - left if i > left else 0
-        n_keys = (i + right + 1 if i + right < n_steps else n_steps) - low
-        b = h + low - i + left
+        # Keys lie in two pieces, the second of which begins with the first place of a ring.
+        if n_kept:
+            low = oldest
+            n_keys = n_kept
+            b = h + left + 1 - n_keys
+            n_first = left + 1 - oldest
+            if n_first > n_keys:
+                n_first = n_keys
+        else:
+            low = i - left if i > left else 0
+            n_keys = (i + right + 1 if i + right < n_steps else n_steps) - low
+            b = h + low - i + left
+            n_first = n_keys
         row = low * d + column
+        first_stop = scores + (n_first << 2)
+        last_stop = scores + (n_keys << 2)
 
         # The query as words.
         x = ptr32(query)
@@ -236,35 +260,38 @@ def _attend(
         top = 0
         at = int(k) + row
         score = scores
-        stop = scores + (n_keys << 2)
-        while score != stop:
-            x = ptr32(query)
-            w = ptr8(at)
-            s = bias[b]
-            while int(x) != end_of_4s:
-                s = (w[0] ^ 128) * x[0] + s
-                s = (w[1] ^ 128) * x[1] + s
-                s = (w[2] ^ 128) * x[2] + s
-                s = (w[3] ^ 128) * x[3] + s
-                w = ptr8(int(w) + 4)
-                x = ptr32(int(x) + 16)
-            while int(x) != end:
-                s = (w[0] ^ 128) * x[0] + s
-                w = ptr8(int(w) + 1)
-                x = ptr32(int(x) + 4)
-            s = (s << word >> word) + 33554432
-            if s > top:
-                top = s
-            x = ptr32(score)
-            x[0] = s
-            score += 4
-            at += d
-            b += 1
+        stop = first_stop
+        while score != last_stop:
+            while score != stop:
+                x = ptr32(query)
+                w = ptr8(at)
+                s = bias[b]
+                while int(x) != end_of_4s:
+                    s = (w[0] ^ 128) * x[0] + s
+                    s = (w[1] ^ 128) * x[1] + s
+                    s = (w[2] ^ 128) * x[2] + s
+                    s = (w[3] ^ 128) * x[3] + s
+                    w = ptr8(int(w) + 4)
+                    x = ptr32(int(x) + 16)
+                while int(x) != end:
+                    s = (w[0] ^ 128) * x[0] + s
+                    w = ptr8(int(w) + 1)
+                    x = ptr32(int(x) + 4)
+                s = (s << word >> word) + 33554432
+                if s > top:
+                    top = s
+                x = ptr32(score)
+                x[0] = s
+                score += 4
+                at += d
+                b += 1
+            stop = last_stop
+            at = int(k) + column
 
         # The exponents and their sum.
         z = 0
         x = ptr32(scores)
-        while int(x) != stop:
+        while int(x) != last_stop:
             s = top - x[0]
             if s > dmax:
                 s = dmax
@@ -290,23 +317,28 @@ def _attend(
 
         # The weighted sums of four channels at a time, over the query.
         at = int(v) + row
+        again = int(v) + column
         n = query
         while n != end:
             x = ptr32(scores)
             w = ptr8(at)
+            stop = first_stop
             if n != end_of_4s:
                 a0 = start
                 a1 = start
                 a2 = start
                 a3 = start
-                while int(x) != stop:
-                    s = x[0]
-                    a0 = (w[0] ^ 128) * s + a0
-                    a1 = (w[1] ^ 128) * s + a1
-                    a2 = (w[2] ^ 128) * s + a2
-                    a3 = (w[3] ^ 128) * s + a3
-                    w = ptr8(int(w) + d)
-                    x = ptr32(int(x) + 4)
+                while int(x) != last_stop:
+                    while int(x) != stop:
+                        s = x[0]
+                        a0 = (w[0] ^ 128) * s + a0
+                        a1 = (w[1] ^ 128) * s + a1
+                        a2 = (w[2] ^ 128) * s + a2
+                        a3 = (w[3] ^ 128) * s + a3
+                        w = ptr8(int(w) + d)
+                        x = ptr32(int(x) + 4)
+                    stop = last_stop
+                    w = ptr8(again)
                 x = ptr32(n)
                 x[0] = a0
                 x[1] = a1
@@ -314,17 +346,22 @@ def _attend(
                 x[3] = a3
                 n += 16
                 at += 4
+                again += 4
             else:
                 end_of_4s += 4
                 s = start
-                while int(x) != stop:
-                    s = (w[0] ^ 128) * x[0] + s
-                    w = ptr8(int(w) + d)
-                    x = ptr32(int(x) + 4)
+                while int(x) != last_stop:
+                    while int(x) != stop:
+                        s = (w[0] ^ 128) * x[0] + s
+                        w = ptr8(int(w) + d)
+                        x = ptr32(int(x) + 4)
+                    stop = last_stop
+                    w = ptr8(again)
                 x = ptr32(n)
                 x[0] = s
                 n += 4
                 at += 1
+                again += 1
         end_of_4s = query + (head_size >> 2 << 4)
 
         x = ptr32(query)
@@ -469,26 +506,42 @@ def _add(a: ptr8, b: ptr8, s: int, y: ptr8, n: int, ma: int, mb: int, start: int
 
 
 def mean_pool_s8(sources, y, layer):
-    """y (1, D) = requantize(sum of x (T, D) over T). layer: T, D, rows (one entry for all channels), scratch."""
-    n_steps, d, rows, _ = layer
-    bias, multiplier, pre, half_post = rows
-    _pool(n_steps, sources[0], 0, y, d, bias[0], multiplier[0], pre[0], half_post[0])
+    """y (1, D) = requantize(sum of x (T, D) over T). layer: T, D, rows (one entry for all channels), scratch (D)."""
+    n_steps, d, _, sums = layer
+    _sum(n_steps, sources[0], 0, sums, d)
+    pool_sums_s8(sums, y, layer)
 
 
 @micropython.viper
-def _pool(t: int, x: ptr8, s: int, y: ptr8, d: int, bias: int, multiplier: int, pre: int, half_post: int):
+def _sum(t: int, x: ptr8, s: int, sums: ptr32, d: int):
     n_steps = t
     column = int(x)
     c = 0
     while c < d:
         x = ptr8(column + c)
-        s = bias - (n_steps << 7)
+        s = 0 - (n_steps << 7)
         t = n_steps
         while t:
             s = (x[0] ^ 128) + s
             x = ptr8(int(x) + d)
             t -= 1
-        s >>= pre
+        sums[c] = s
+        c += 1
+
+
+def pool_sums_s8(sums, y, layer):
+    """y (1, D) = requantize(sums (D) int32): the end of mean_pool_s8, with its layer."""
+    _, d, rows, _ = layer
+    bias, multiplier, pre, half_post = rows
+    _mean(sums, y, 0, d, bias[0], multiplier[0], pre[0], half_post[0])
+
+
+@micropython.viper
+def _mean(x: ptr32, y: ptr8, s: int, d: int, bias: int, multiplier: int, pre: int, half_post: int):
+    word = int(_WORD)
+    c = 0
+    while c < d:
+        s = x[c] + bias << word >> word >> pre
         if s > 32767:
             s = 127
         elif s < -32768:
@@ -501,6 +554,27 @@ def _pool(t: int, x: ptr8, s: int, y: ptr8, d: int, bias: int, multiplier: int, 
                 s = -128
         y[c] = s
         c += 1
+
+
+@micropython.viper
+def pool_push_s8(x: ptr8, ring: ptr8, at: int, n: int, sums: ptr32):
+    """Puts a token x (n) into a ring at ``at``, in place of the oldest, and keeps the sums (n) int32 of the ring."""
+    c = 0
+    while c < n:
+        sums[c] = sums[c] + (x[c] ^ 128) - (ring[at] ^ 128)
+        ring[at] = x[c]
+        at += 1
+        c += 1
+
+
+@micropython.viper
+def copy_s8(x: ptr8, start: int, y: ptr8, at: int, n: int):
+    """Copies n int8 from x[start] on to y[at] on; within one buffer only towards its beginning."""
+    n += start
+    while start < n:
+        y[at] = x[start]
+        start += 1
+        at += 1
 
 
 def table_s8(sources, y, layer):

@@ -4,7 +4,6 @@ import sys
 
 _IS_CPYTHON = sys.implementation.name == "cpython"
 _PACKAGE = __name__[: -len(".checking")]
-_CHECKER = _PACKAGE + ".format"
 
 
 class ModelError(ValueError):
@@ -29,10 +28,28 @@ def _error_text(code, where, got, expected):
         return f"{where}: error {code}"
 
 
+class Passing:
+    """With it a module that a board seldom needs is in memory only inside the with statement, unless it was before."""
+
+    def __init__(self, name):
+        self._name = name
+        self._path = f"{_PACKAGE}.{name}"
+        self._keep = _IS_CPYTHON or self._path in sys.modules
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if not self._keep and self._path in sys.modules:
+            sys.modules[self._path] = None  # a dictionary of MicroPython keeps the value of a deleted entry alive
+            del sys.modules[self._path]
+            setattr(sys.modules[_PACKAGE], self._name, None)
+            delattr(sys.modules[_PACKAGE], self._name)
+
+
 def outline(view, where):
     """Checks a file and returns its format.Outline."""
-    keep = _CHECKER in sys.modules
-    try:
+    with Passing("format"):
         from .format import Fault, Outline
 
         try:
@@ -40,27 +57,14 @@ def outline(view, where):
         except Fault as fault:
             code, got, expected, at = fault.args
             raise ModelError(code, f"{where}, byte {at}", got, expected) from None
-    finally:
-        _forget_checker(keep)
 
 
 def check_model(data):
     """Returns 0 if the buffer holds a valid model, else the code of its first fault (models/FORMAT.md)."""
-    keep = _CHECKER in sys.modules
-    try:
+    with Passing("format"):
         from .format import check_model
 
         return check_model(data)
-    finally:
-        _forget_checker(keep)
-
-
-def _forget_checker(keep):
-    """Gives a board the memory of the checker back: it is as large as the rest of the package and seldom needed."""
-    if not (keep or _IS_CPYTHON or _CHECKER not in sys.modules):
-        sys.modules[_PACKAGE].format = None
-        sys.modules[_CHECKER] = None  # a dictionary of MicroPython keeps the value of a deleted entry alive
-        del sys.modules[_CHECKER]
 
 
 class ModelMethods:

@@ -2,12 +2,10 @@
 
 import sys
 from array import array
-from struct import unpack_from
 
-from .checking import ModelError, ModelMethods, check_model, outline
-from .kernels import READS_ANY_SIGN, backend
-from .plan import Plan, attended_pairs, sources
-from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, EXP
+from .checking import ModelError, ModelMethods, Passing, check_model, outline
+from .kernels import READS_ANY_SIGN, backend, requantize_s16
+from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, EXP
 
 __all__ = ("Model", "check_model", "map_file", "new_buffer", "open_model")
 
@@ -58,31 +56,17 @@ class Model(ModelMethods):
         self._data_length = len(data)
         self.model_bytes = len(view)
         self._busy = False
-        self._describe(outline, view)
-        self._plan = Plan(outline, view)
-        self.arena_bytes = self._plan.arena_bytes
-        self.output = array("b", bytes(self.n_outputs))
-        self._next = -1
+        self._next = -1  # the op of the next step
+        with Passing("plan"):
+            from .plan import Plan, describe
 
-    def _describe(self, outline, view):
-        self.name, self.version = outline.name, outline.version
-        self.id = "".join([f"{view[i] & 255:02x}" for i in range(16, 24)])
-        self.n_steps, self.n_channels = self.input_shape = outline.n_steps, outline.n_channels
-        self.input_type = "int16" if outline.input_type else "int8"
-        self._wide = bool(outline.input_type)
+            describe(self, outline, view)
+            plan = Plan(outline, view)
+            self._steps, self._source_ids, self.arena_bytes = plan.steps, plan.source_ids, plan.arena_bytes
+            self._input, self._last, self._input_layer = plan.input, plan.output, plan.input_layer
+        self._wide = self._input_layer is not None
         self._n_values = self.n_steps * self.n_channels
-        self.channels, self.units = tuple(outline.channels), tuple(outline.units)
-        counts_at = outline.counts_at
-        self.counts_per_unit = tuple([unpack_from("<f", view, counts_at + 4 * i)[0] for i in range(self.n_channels)])
-        self.n_outputs, self.hop = outline.task[2:4]
-        self.sample_rate_hz = unpack_from("<f", view, outline.task_at + 8)[0]
-        self._softmax = tuple(outline.task[5:9])
-        self._thresholds = bytes(view[outline.thresholds_at : outline.thresholds_at + self.n_outputs])
-        self.labels = tuple(outline.labels)
-        self.n_golden = outline.n_golden
-        self._golden = bytes(view[outline.golden_at : outline.golden_end])
-        self._ops = [_op_row(outline, i) for i in range(len(outline.ops))]
-        self.macs = sum([row[4] for row in self._ops])
+        self.output = array("b", bytes(self.n_outputs))
 
     def ops(self):
         """Returns a Table of (index, name, input shape, output shape, macs); op ``index`` makes that tensor."""
@@ -114,7 +98,8 @@ class Model(ModelMethods):
             elif len(out) != self.n_outputs:
                 raise ModelError(ERR_OUTPUT, "run", f"{len(out)} bytes", self.n_outputs)
             self._take(window)
-            self._plan.run()
+            for kernel, x, y, layer in self._steps:
+                kernel(x, y, layer)
             self._give(out)
         finally:
             self._busy = False
@@ -143,9 +128,9 @@ class Model(ModelMethods):
             if i < 0:
                 raise RuntimeError("no run to go on with: none was started, or another came between; call start again")
             self._check_data()
-            kernel, x, y, layer = self._plan.steps[i]
+            kernel, x, y, layer = self._steps[i]
             kernel(x, y, layer)
-            if i + 1 < len(self._plan.steps):
+            if i + 1 < len(self._steps):
                 self._next = i + 1
                 return True
             self._give(self.output)
@@ -194,16 +179,10 @@ class Model(ModelMethods):
         Raises:
             ModelError: SELFTEST, with the vector and both outputs, if one differs.
         """
-        window = array("h", bytes(2 * self._n_values)) if self._wide else array("b", bytes(self._n_values))
-        expected_at = 4 * self.n_channels + 8 * self.n_golden
-        for i in range(self.n_golden):
-            self._draw(i, window)
-            got = self.run(window)
-            expected = array("b", self._golden[expected_at : expected_at + self.n_outputs])
-            if got != expected:
-                raise ModelError(ERR_SELFTEST, f"golden vector {i}", list(got), list(expected))
-            expected_at += self.n_outputs
-        return True
+        with Passing("golden"):
+            from .golden import selftest
+
+            return selftest(self, self._golden)
 
     def _stream_state(self, hop):
         """Returns the state of a new Stream, here an object that runs it."""
@@ -223,32 +202,16 @@ class Model(ModelMethods):
         finally:
             self._busy = False
 
-    def _draw(self, vector, window):
-        """Writes the input of a golden vector (models/FORMAT.md, "Golden vectors")."""
-        x, y, hold = unpack_from("<HHH", self._golden, 4 * self.n_channels + 8 * vector)
-        channels = [unpack_from("<hH", self._golden, 4 * c) for c in range(self.n_channels)]
-        i = 0
-        for t in range(self.n_steps):
-            for low, n_values in channels:
-                if t % hold:
-                    window[i] = window[i - self.n_channels]
-                else:
-                    draw = (x ^ (x << 5)) & 65535
-                    x = y
-                    y = (y ^ (y >> 1)) ^ (draw ^ (draw >> 3))
-                    window[i] = low + (y * n_values >> 16)
-                i += 1
-
     def _take(self, window):
         """Checks the window and makes the first tensor from it."""
         window = self._as_bytes(window) if _IS_CPYTHON else self._as_buffer(window)
         if self._wide:
             try:
-                self._plan.convert(window)
+                requantize_s16(window, self._input, self._input_layer)
             except TypeError:
                 raise self._input_error("values that are no integers") from None
             return
-        x = self._plan.input
+        x = self._input
         for i in range(self._n_values):
             v = window[i] & 255
             x[i] = v - 256 if v > 127 else v
@@ -294,20 +257,9 @@ class Model(ModelMethods):
 
     def _give(self, out):
         """Copies the last tensor to ``out``, whose bytes may be signed or not."""
-        y = self._plan.output
+        y = self._last
         for i in range(self.n_outputs):
             try:
                 out[i] = y[i]
             except (OverflowError, ValueError):
                 out[i] = y[i] & 255
-
-
-def _op_row(outline, i):
-    """Returns (index, name, input shape, output shape, macs) of op i; attention counts the pairs that exist."""
-    op = outline.ops[i]
-    code, values, _, macs = op
-    x, y = outline.shapes[sources(op)[0]], outline.shapes[i + 1]
-    name = outline.op_names[code - 16].lower()
-    if name == "windowed_attention_s8":
-        macs = 2 * y[1] * attended_pairs(y[0], values[4], values[5])
-    return i + 1, name, x, y, macs

@@ -1,13 +1,17 @@
-"""From a checked file to the list of kernel calls: the arena, and the numbers and buffers of each op."""
+"""What load makes of a checked file: attributes of a Model, the arena, and the kernel call of each op.
+
+In memory only while a model is loaded.
+"""
 
 from array import array
+from struct import unpack_from
 
-from .kernels import KERNELS, READS_ANY_SIGN, ops, requantize_s16
+from .kernels import KERNELS, READS_ANY_SIGN, ops
 
 # By op code - 16, as format.OP_NAMES.
 _N_SOURCES = b"\x01\x01\x03\x01\x02\x01\x01"
 _CLAMPS = ((-128, 127), (-127, 127), (0, 127))
-_LINEAR, _CONV1D, _ATTENTION, _NORM = 0, 1, 2, 3
+_LINEAR, _CONV1D, _ATTENTION, _NORM, _POOL = 0, 1, 2, 3, 5
 
 
 def sources(op):
@@ -42,13 +46,13 @@ def _span(op, shape):
 
 
 def _n_products(op, x):
-    """Returns how many values of its source, of shape x, an op looks at for one output; 0 where it keeps none."""
+    """Returns how many values an op keeps for one output of a source of shape x; 0 where it keeps none."""
     index = op[0] - 16
     if index == _CONV1D:
         return op[1][3] * x[1]
     if index == _ATTENTION:
         return x[1] // op[1][3]
-    return x[1] if index in (_LINEAR, _NORM) else 0
+    return x[1] if index in (_LINEAR, _NORM, _POOL) else 0
 
 
 def place(blocks):
@@ -94,6 +98,37 @@ def _place_in(order, blocks):
     return offsets, n_bytes
 
 
+def describe(m, outline, view):
+    """Gives a Model the attributes that the file tells."""
+    m.name, m.version = outline.name, outline.version
+    m.id = "".join([f"{view[i] & 255:02x}" for i in range(16, 24)])
+    m.n_steps, m.n_channels = m.input_shape = outline.n_steps, outline.n_channels
+    m.input_type = "int16" if outline.input_type else "int8"
+    m.channels, m.units = tuple(outline.channels), tuple(outline.units)
+    counts_at = outline.counts_at
+    m.counts_per_unit = tuple([unpack_from("<f", view, counts_at + 4 * i)[0] for i in range(m.n_channels)])
+    m.n_outputs, m.hop = outline.task[2:4]
+    m.sample_rate_hz = unpack_from("<f", view, outline.task_at + 8)[0]
+    m._softmax = tuple(outline.task[5:9])
+    m._thresholds = bytes(view[outline.thresholds_at : outline.thresholds_at + m.n_outputs])
+    m.labels = tuple(outline.labels)
+    m.n_golden = outline.n_golden
+    m._golden = bytes(view[outline.golden_at : outline.golden_end])
+    m._ops = [_op_row(outline, i) for i in range(len(outline.ops))]
+    m.macs = sum([row[4] for row in m._ops])
+
+
+def _op_row(outline, i):
+    """Returns (index, name, input shape, output shape, macs) of op i; attention counts the pairs that exist."""
+    op = outline.ops[i]
+    code, values, _, macs = op
+    x, y = outline.shapes[sources(op)[0]], outline.shapes[i + 1]
+    name = outline.op_names[code - 16].lower()
+    if name == "windowed_attention_s8":
+        macs = 2 * y[1] * attended_pairs(y[0], values[4], values[5])
+    return i + 1, name, x, y, macs
+
+
 class Plan:
     """What a run does, and all the memory it needs.
 
@@ -102,7 +137,8 @@ class Plan:
     Each output channel costs 8 bytes and, for the bytecode kernels, the view of a row (16 bytes on a 32-bit board).
 
     Attributes:
-        steps: (kernel, sources, y, layer) of each op.    input_layer: of requantize_s16, or None for int8.
+        steps: (kernel, sources, y, layer) of each op.    source_ids: three bytes an op, the numbers of its sources.
+        input_layer: of requantize_s16, or None for int8.
         input, output: first and last tensor.    arena_bytes: planned bytes for all tensors.
     """
 
@@ -120,22 +156,13 @@ class Plan:
             rows = self._rows(outline.rows_at, outline.n_channels)
             self.input_layer = (outline.n_steps, outline.n_channels, rows)
         build = (self._linear, self._conv1d, self._attention, self._norm, self._add, self._pool, self._table)
-        self.steps = []
+        self.steps, self.source_ids = [], b""
         for i, op in enumerate(outline.ops):
             read = sources(op)
             index = op[0] - 16
             layer = build[index](op[1], op[2], outline.shapes[read[0]], outline.shapes[i + 1])
+            self.source_ids += (bytes(read) + b"\x00\x00")[:3]
             self.steps.append((KERNELS[index], tuple([tensors[s] for s in read]), tensors[i + 1], layer))
-        self._outline = self._data = self._tokens = None
-
-    def convert(self, window):
-        """Makes the first tensor from a window of int16 counts or their bytes."""
-        requantize_s16(window, self.input, self.input_layer)
-
-    def run(self):
-        """Makes the last tensor from the first."""
-        for kernel, x, y, layer in self.steps:
-            kernel(x, y, layer)
 
     def _scratch_values(self):
         """Returns how many int32 the neediest op keeps."""
@@ -192,10 +219,11 @@ class Plan:
 
     def _conv1d(self, values, at, x, y):
         low, high = _CLAMPS[values[1]]
-        kernel, stride, pad_left = values[3:6]
+        kernel, stride, pad_left, pad_right = values[3:7]
         weights, rows = self._weights(at + 8 * y[1], y[1], kernel * x[1]), self._rows(at, y[1])
         patch = self._token(kernel * x[1])
-        return x[0], x[1], y[0], y[1], kernel, stride, pad_left, weights, rows, low, high, patch, self._acc
+        shape = x[0], x[1], y[0], y[1], kernel, stride, pad_left, pad_right
+        return shape + (weights, rows, low, high, patch, self._acc)  # noqa: RUF005 (no unpacking on MicroPython)
 
     def _attention(self, values, at, x, y):
         heads, left, right = values[3:6]

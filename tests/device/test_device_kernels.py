@@ -3,7 +3,7 @@
 
 from array import array
 
-from case import bytecode, kernels, plan, python_model
+from case import bytecode, golden, kernels, plan
 
 INT16_MAX = 32767
 
@@ -83,7 +83,7 @@ def test_conv1d_pads_with_zeros_and_strides():
     x = int8(1, 2, 3, 4, 5)
     y = int8(0, 0, 0)
     # T = 5, C = 1, kernel 3, stride 2, one zero on each side: patches (0,1,2), (2,3,4), (4,5,0)
-    layer = (5, 1, 3, 1, 3, 2, 1, weights((1, 10, 20)), rows(ONE), -128, 127) + scratch(3, 1)
+    layer = (5, 1, 3, 1, 3, 2, 1, 1, weights((1, 10, 20)), rows(ONE), -128, 127) + scratch(3, 1)
     kernels.conv1d_s8((x,), y, layer)
     assert list(y) == [50, 112, 54]
 
@@ -91,7 +91,7 @@ def test_conv1d_pads_with_zeros_and_strides():
 def test_conv1d_reads_taps_first_then_channels():
     x = int8(1, 2, 3, 4)  # two tokens of two channels
     y = int8(0)
-    layer = (2, 2, 1, 1, 2, 1, 0, weights((1, 3, 5, 7)), rows(ONE), -128, 127) + scratch(4, 1)
+    layer = (2, 2, 1, 1, 2, 1, 0, 0, weights((1, 3, 5, 7)), rows(ONE), -128, 127) + scratch(4, 1)
     kernels.conv1d_s8((x,), y, layer)
     assert list(y) == [1 + 6 + 15 + 28]
 
@@ -172,7 +172,7 @@ def test_add_scales_rounds_and_saturates():
 
 def test_mean_pool_sums_over_the_tokens():
     y = int8(0, 0)
-    kernels.mean_pool_s8((int8(1, 100, 2, 101, 3, 102),), y, (3, 2, rows((0, 21845, 0, 16)), array("i", [0])))
+    kernels.mean_pool_s8((int8(1, 100, 2, 101, 3, 102),), y, (3, 2, rows((0, 21845, 0, 16)), array("i", [0, 0])))
     assert list(y) == [2, 101]
 
 
@@ -184,13 +184,10 @@ def test_table_is_indexed_from_minus_128():
 
 
 def test_generator_of_golden_vectors():
-    m = python_model("int16.a8")
-
     def draws(n, seed):
-        m.n_steps, m.n_channels, m.n_golden = n, 1, 1
-        m._golden = bytes((0, 128, 0, 64)) + bytes(seed) + b"\x01\x00\x00\x00"  # low = -32768, 16384 values
+        record = bytes((0, 128, 0, 64)) + bytes(seed) + b"\x01\x00\x00\x00"  # low = -32768, 16384 values
         window = array("h", [0] * n)
-        m._draw(0, window)
+        golden.draw(record, 0, window, n, 1)
         return [v + 32768 for v in window]
 
     # low + (y*16384 >> 16) is y >> 2

@@ -107,14 +107,14 @@ def test_wrong_output_buffers_are_refused():
 def test_run_inside_a_run_is_refused():
     m = python_model("int16.a8")
     x, y = windows("int16")[0]
-    kernel, read_tensors, written, layer = m._plan.steps[0]
+    kernel, read_tensors, written, layer = m._steps[0]
     errors = []
 
     def reenter(sources, target, numbers):
         errors.append(raises(RuntimeError, m.run, x))
         kernel(sources, target, numbers)
 
-    m._plan.steps[0] = (reenter, read_tensors, written, layer)
+    m._steps[0] = (reenter, read_tensors, written, layer)
     assert m.run(x) == y
     assert len(errors) == 1 and "load the model twice" in str(errors[0])
     assert attn8.load(path("int16.a8")).run(x) == y
@@ -172,13 +172,10 @@ def test_predict_names_the_first_largest_output():
 
 def test_score_follows_the_integer_rule():
     m = python_model("int16.a8")
-    m._plan.run = lambda: None
     m._softmax = (1024, 16384, 0, 14)  # one step of the outputs is one step of EXP
 
     def score(*outputs):
-        for i, v in enumerate(outputs):
-            m._plan.output[i] = v
-        return m.predict(windows("int16")[0][0])
+        return m.decide(array("b", outputs))
 
     assert score(0, 0, 0) == ("class 0", 33)
     assert score(-128, 127, -128) == ("class 1", 100)

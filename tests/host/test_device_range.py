@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests" / "device"))
 from mutants import mutants
 
 LIMIT = 1 << 30
-MODULES = ("format", "tables", "checking", "_python", "kernels", "plan", "model", "loading")
+MODULES = ("format", "tables", "checking", "_python", "kernels", "plan", "golden", "model", "loading")
 
 
 def checked(value):
