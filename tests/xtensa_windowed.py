@@ -1,0 +1,86 @@
+"""xtensa-lx106-elf-gcc as a compiler of windowed code, as the ESP32 and ESP32-S3 run it.
+
+    python tests/xtensa_windowed.py -O2 -c core.c -o core.o        what Espressif's gcc is called with
+
+Debian's compiler writes right assembly for -mabi=windowed, but its assembler knows only what an ESP8266 has.
+Here those instructions of the ESP32 that occur become bytes: entry, retw, callx8 and call8; and the divisions, for
+which the compiler calls libgcc, become the instructions that Espressif's compiler would have taken. All but `-c` goes
+to the compiler unchanged.
+"""
+
+import re
+import subprocess
+import sys
+from functools import partial
+
+GCC, AS, ABI = "xtensa-lx106-elf-gcc", "xtensa-lx106-elf-as", "-mabi=windowed"
+# The first argument and the result of a call8 lie in a10, the second argument in a11.
+DIVISIONS = {"__udivsi3": 0xC2AAB0, "__divsi3": 0xD2AAB0, "__umodsi3": 0xE2AAB0, "__modsi3": 0xF2AAB0}
+MISSING = re.compile(r"^\s*(entry|retw\.n|retw|callx8|call8)\b\s*([^#\n]*).*$", re.MULTILINE)
+
+
+def register(name):
+    """Returns the number of a register: a0..a15, or sp."""
+    return 1 if name == "sp" else int(name.removeprefix("a"))
+
+
+def encoded(word, n_bytes=3):
+    """Returns the directive that places an instruction word."""
+    return "\t.byte " + ", ".join(f"{b:#04x}" for b in word.to_bytes(n_bytes, "little"))
+
+
+def entry(arguments):
+    """Returns `entry as, bytes`, the frame in units of 8 bytes."""
+    name, size = (a.strip() for a in arguments.split(","))
+    frame, rest = divmod(int(size, 0), 8)
+    if rest or not 0 <= frame < 1 << 12:
+        raise ValueError(f"entry of {size} bytes; expected a multiple of 8 below 32768")
+    return encoded(0x36 | register(name) << 8 | frame << 12)
+
+
+def callx8(arguments):
+    """Returns `callx8 as`."""
+    return encoded(0xE0 | register(arguments.strip()) << 8)
+
+
+def call8(number, arguments):
+    """Returns a call of a symbol through a literal, which any linker can place; a8 is the callee's in any case."""
+    name = arguments.strip()
+    if name in DIVISIONS:
+        return encoded(DIVISIONS[name])
+    label = f".Lcall8_{number}"
+    return f"\t.literal {label}, {name}\n\tl32r a8, {label}\n{callx8('a8')}"
+
+
+def translated(text):
+    """Returns assembly that Debian's assembler accepts."""
+    numbers = iter(range(len(text)))
+
+    def one(match):
+        name, arguments = match.groups()
+        forms = {"entry": entry, "callx8": callx8, "call8": partial(call8, next(numbers))}
+        return forms[name](arguments) if name in forms else encoded(0xF01D, 2)
+
+    return MISSING.sub(one, text)
+
+
+def compile_one(arguments):
+    """Compiles or assembles one file as `gcc -c` would; returns the exit status."""
+    rest = [a for i, a in enumerate(arguments) if a not in ("-c", "-o") and arguments[max(0, i - 1)] != "-o"]
+    target = arguments[arguments.index("-o") + 1]
+    stop = "-E" if any(a.endswith(".S") for a in rest) else "-S"
+    done = subprocess.run([GCC, ABI, *rest, stop, "-o", "-"], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return done.returncode
+    return subprocess.run([AS, "-o", target, "-"], input=translated(done.stdout), text=True, check=False).returncode
+
+
+def main(arguments):
+    """Returns the exit status of the compiler."""
+    if "-c" in arguments:
+        return compile_one(arguments)
+    return subprocess.run([GCC, ABI, *arguments], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
