@@ -40,6 +40,7 @@ class Sampler:
 
     Attributes:
         late, lost: samples so far.    gap: samples lost just before the last one.
+        step_us: microseconds from the sample before to the last one, as it really was; 0 for the first.
         period_us: microseconds between two samples, rounded down.
 
     Raises:
@@ -64,7 +65,7 @@ class Sampler:
 
     def restart(self):
         """Begins a new grid: the next sample is due at once. late and lost keep counting."""
-        self.gap = self._unseen = self._saved = self._due = 0
+        self.gap = self.step_us = self._unseen = self._saved = self._due = self._last = 0
         self._started = False
 
     def ready(self):
@@ -107,16 +108,18 @@ class Sampler:
             # The clock went round (after 9 minutes on a board) or stood still: how often is unknown and counts as one.
             self._unseen = 1
         self._started = True
-        self._due = ticks_us()
+        self._due = self._last = ticks_us()
         return 0
 
     def _take(self, left):
         """Counts a sample that is read when ``left`` microseconds, 0 or less, remain; returns gap."""
         gap, self._unseen = self._unseen, 0
+        now = ticks_add(self._due, -left)
+        self.step_us = ticks_diff(now, self._last)
+        self._last = now
         if -left // self.period_us > _MAX_CATCH_UP:
             gap += -left // self.period_us
-            self._due = ticks_add(self._due, -left)
-            left = 0
+            self._due, left = now, 0
         while left <= -self.period_us:
             left += self._advance()
             gap += 1

@@ -220,6 +220,23 @@ def test_restart_begins_a_new_grid_and_keeps_the_counts():
     with_clock(test)
 
 
+def test_step_us_is_the_true_time_between_two_samples():
+    def test(clock):
+        s = sampler.Sampler(None, 50)
+        s.wait()
+        assert s.step_us == 0
+        for work_us in (0, 19000, 27000, 95000, 3000000):
+            before = clock.now
+            clock.now += work_us
+            s.wait()
+            assert abs(s.step_us - (clock.now - before)) <= LOOK_US, work_us
+        clock.now += 700 * 1000000
+        s.wait()
+        assert s.step_us == 0
+
+    with_clock(test)
+
+
 def test_async_for_gives_the_samples_and_lets_others_run():
     def test(clock):
         values = iter(range(100))
