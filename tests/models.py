@@ -125,7 +125,8 @@ class Builder:
         scales = gain * 40.0 / spread * self.rng.uniform(0.5, 2.0, n)
         m, pre, post = arithmetic.choose_requantize(scales)
         offset = self.rng.integers(-10, 11, n) * np.ceil(spread / 10).astype(np.int64)
-        bias = offset + arithmetic.rounding_half(pre)
+        mean = np.rint(acc.reshape(-1, n).mean(0)).astype(np.int64)  # of inputs that are never negative, for one
+        bias = offset - mean + arithmetic.rounding_half(pre)
         rare = self.rng.random(n) < 0.03
         m = np.where(rare, self.rng.integers(0, 32768, n), m)
         post = np.where(rare, self.rng.integers(1, 30, n), post)
@@ -181,7 +182,7 @@ class Builder:
 
     def mean_pool(self, source):
         acc = self.tensors[source].sum(1, keepdims=True)
-        m, pre, post = arithmetic.choose_requantize(float(40 / max(1.0, acc.std())))
+        m, pre, post = arithmetic.choose_requantize(float(120 / max(1.0, np.abs(acc).max())))
         half = arithmetic.rounding_half(pre)
         return self._append(MeanPool(source, Requantize(*(np.reshape(v, 1) for v in (half, m, pre, post)))))
 

@@ -189,10 +189,11 @@ def _scores(metrics):
     if not metrics.get("held_out", True):
         which = "windows, all in the file; whether the model was trained on some of them is not known"
     lines = [f"{metrics['dataset']}: {metrics['n_test']} {which}"]
-    for kind in ("float", "int8"):
+    for kind in ("float", "int8", "stream"):
         if f"{kind}_accuracy" in metrics:
             f1 = metrics[f"{kind}_macro_f1"]
-            lines.append(f"{kind:5}  accuracy {metrics[f'{kind}_accuracy']:.1%}  macro-F1 {f1:.3f}")
+            how = ", INT8 over whole recordings" if kind == "stream" else ""
+            lines.append(f"{kind:6} accuracy {metrics[f'{kind}_accuracy']:.1%}  macro-F1 {f1:.3f}{how}")
     if "agreement_fakequant_int8" in metrics:
         lines.append(f"quantized and packed model agree on {metrics['agreement_fakequant_int8']:.2%} of windows")
     groups = list(metrics.get("per_group_int8", {}).items())

@@ -94,3 +94,25 @@ def evaluate_float(model, windows, indices):
         "confusion": confusion_matrix(y, predicted, n_classes).tolist(),
         "predicted": predicted,
     }
+
+
+def stream_outputs(model, x, windows, indices):
+    """Outputs of a causal model that streams over the recordings from which windows were cut, at their ends.
+
+    Args:
+        model: a back end with ``run_recording`` (reference.Reference, runtime.CModel).
+        x: (M, T, C), the windows ``indices`` as the model takes them.
+        windows: attn8.data.Windows.    indices: int (M,), window numbers.
+    Returns:
+        int8 (M, n_outputs), or None where the windows came cut and nobody knows from what, or have gaps between them.
+    """
+    hop, n_steps = windows.hop, x.shape[1]
+    if windows.recording is None or hop > n_steps or not len(x):
+        return None
+    recording, start = windows.recording[indices], windows.start[indices]
+    order = np.lexsort((start, recording))
+    breaks = (np.diff(recording[order]) != 0) | (np.diff(start[order]) != hop)
+    parts = np.split(order, np.flatnonzero(breaks) + 1)
+    outputs = [model.run_recording(np.concatenate([x[part[0]], *x[part[1:], n_steps - hop :]]), hop) for part in parts]
+    found = np.concatenate(outputs)
+    return found[np.argsort(np.concatenate(parts))]

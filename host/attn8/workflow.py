@@ -11,7 +11,7 @@ from .atomic import locked, read_bytes, write_atomic
 from .data import Split, load_windows, split_windows
 from .data.groups import are_seen, normal_form
 from .errors import ConfigError, DataError, RunError
-from .evaluate import confusion_matrix, per_group, scores
+from .evaluate import confusion_matrix, per_group, scores, stream_outputs
 from .model_file import read_model
 
 METRICS = "metrics.json"
@@ -268,7 +268,8 @@ def evaluate_split(settings, model, net, meta, windows, split):
     x, y, n_classes = windows.x[split.test], windows.y[split.test], len(windows.labels)
     found = evaluate_float(model, windows, split.test)
     data = pack_net(net, settings, meta)
-    outputs = backends.open_backend("auto", data).run(x)
+    engine = backends.open_backend("auto", data)
+    outputs = engine.run(x)
     fake = predict_float(net, x)
     integer = scores(y, outputs.argmax(1), n_classes)
     info = profile.info(data)
@@ -285,8 +286,20 @@ def evaluate_split(settings, model, net, meta, windows, split):
         "agreement_fakequant_int8": float(np.mean(fake.argmax(1) == outputs.argmax(1))),
         "identical_logits_fakequant_int8": float(np.mean((np.rint(fake / float(net.scales[-1])) == outputs).all(1))),
         "per_group_int8": per_group(y, outputs.argmax(1), windows.group[split.test], windows.group_names, n_classes),
+        **_stream_scores(engine, x, windows, split.test, info["stream_bytes"]),
         **{key: info[key] for key in ("parameters", "macs", "model_bytes", "arena_bytes")},
     }
+
+
+def _stream_scores(engine, x, windows, indices, stream_bytes):
+    """Returns the figures of the model as a stream over the recordings, where model and data allow one."""
+    if stream_bytes is None:
+        return {}
+    outputs = stream_outputs(engine, x, windows, indices)
+    if outputs is None:
+        return {}
+    found = scores(windows.y[indices], outputs.argmax(1), len(windows.labels))
+    return {"stream_accuracy": found["accuracy"], "stream_macro_f1": found["macro_f1"]}
 
 
 def pack_net(net, settings, meta):
@@ -347,7 +360,9 @@ def evaluate_file(path, data=None, backend="auto", say=lambda text: None, overri
     if held_out:
         indices = split_windows(windows, data_config).test
     engine = backends.open_backend(backend, packed)
-    predicted = engine.run(_as_input(windows.x[indices], g, windows.name)).argmax(1)
+    x = _as_input(windows.x[indices], g, windows.name)
+    predicted = engine.run(x).argmax(1)
+    streaming = engine if hasattr(engine, "run_recording") else backends.open_backend("auto", packed)
     y, n_classes = windows.y[indices], len(windows.labels)
     found = scores(y, predicted, n_classes)
     return {
@@ -360,6 +375,7 @@ def evaluate_file(path, data=None, backend="auto", say=lambda text: None, overri
         "int8_macro_f1": found["macro_f1"],
         "per_group_int8": per_group(y, predicted, windows.group[indices], windows.group_names, n_classes),
         "confusion_int8": confusion_matrix(y, predicted, n_classes).tolist(),
+        **_stream_scores(streaming, x, windows, indices, profile.info(packed)["stream_bytes"]),
     }
 
 
