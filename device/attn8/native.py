@@ -3,7 +3,7 @@
 from _attn8 import Model as _Model
 from _attn8 import arch, check_model
 
-from .checking import ModelError, ModelMethods, outline
+from .checking import ModelError, ModelMethods, Passing, outline
 
 __all__ = ("Model", "backend", "check_model", "map_file", "new_buffer", "open_model")
 
@@ -23,6 +23,13 @@ class Model(ModelMethods, _Model):
     """What model.Model is, with the same attributes and methods."""
 
     kernels = f"{backend} {arch}"
+
+    def selftest(self):
+        """Runs the golden vectors in the file; returns True, or raises ModelError SELFTEST if one differs."""
+        with Passing("golden"):
+            from .golden import selftest
+
+            return selftest(self, self._golden)
 
     def ops(self):
         """Returns a Table of (index, name, input shape, output shape, macs) of each op."""

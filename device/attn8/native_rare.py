@@ -1,10 +1,8 @@
 """What native.py needs only for an error or at the REPL, and imports then."""
 
-from array import array
-
 from .checking import ModelError
 from .repl import Table
-from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_SELFTEST, ERR_STREAM
+from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_STREAM
 
 # By op code - 16, as format.OP_NAMES, which would bring the whole checker into memory.
 _OPS = (
@@ -34,9 +32,6 @@ def fault(m, code, got, where):
         got, expected = f"{got} bytes", m.n_outputs
     elif code == ERR_MOVED:
         got, expected = f"{got} bytes" + (" elsewhere" if got == m.model_bytes else ""), m.model_bytes
-    elif code == ERR_SELFTEST:
-        where, expected = f"golden vector {got[0]}", list(array("b", got[1]))
-        got = list(m.output)
     return ModelError(code, where, got, expected)
 
 
