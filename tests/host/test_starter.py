@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attn8.device import sampler
 
-from attn8 import config, starter
+from attn8 import config, device, starter
 from attn8.data.folder import BUNDLED
 from attn8.data.npz import read_npz
 from attn8.data.windows import window_starts
@@ -301,10 +302,10 @@ def test_board_without_its_sensor_is_an_error_not_a_simulation(programs):
 class Time:
     """Time that passes only when somebody looks or sleeps."""
 
-    def __init__(self, sensor, monkeypatch, look_us=50):
+    def __init__(self, monkeypatch, look_us=50):
         self.now, self.look_us = 1000, look_us
-        monkeypatch.setattr(sensor, "ticks_us", self.look)
-        monkeypatch.setattr(sensor, "sleep_ms", lambda ms: self.spend(1000 * ms))
+        monkeypatch.setattr(sampler, "ticks_us", self.look)
+        monkeypatch.setattr(sampler, "sleep_ms", lambda ms: self.spend(1000 * ms))
 
     def look(self):
         self.now += self.look_us
@@ -314,57 +315,20 @@ class Time:
         self.now += us
 
 
-@pytest.mark.parametrize("rate_hz", [50, 60, 12.5, 104])
-def test_clock_does_not_drift(programs, monkeypatch, rate_hz):
-    sensor = programs("sensor")
-    time = Time(sensor, monkeypatch)
-    clock = sensor.Clock(rate_hz)
-    started = time.now
-    for n in range(1, 1000):
-        clock.wait()
-        assert 0 <= time.now - started - n * 1e6 / rate_hz < 150
-        assert abs(clock.now_us() - (n - 1) * 1e6 / rate_hz) < 150
-        time.spend(700)
-    assert clock.late == clock.lost == 0
-
-
-def test_clock_counts_what_is_late_and_what_is_lost(programs, monkeypatch):
-    sensor = programs("sensor")
-    time = Time(sensor, monkeypatch)
-    clock = sensor.Clock(50)
-    clock.wait()
-    time.spend(23_000)  # 3 ms into the next place
-    assert clock.wait() == 0
-    assert (clock.late, clock.lost) == (1, 0)
-    clock.wait()
-    time.spend(85_000)
-    assert clock.wait() == 3
-    assert (clock.late, clock.lost) == (2, 3)
-    clock.wait()
-    assert (clock.place, clock.late, clock.lost) == (7, 2, 3)
-
-
-def test_clock_counts_a_sleep_that_took_too_long(programs, monkeypatch):
-    sensor = programs("sensor")
-    time = Time(sensor, monkeypatch)
-    clock = sensor.Clock(50)
-    clock.wait()
-    monkeypatch.setattr(sensor, "sleep_ms", lambda ms: time.spend(1000 * ms + 9000))
-    clock.wait()
-    assert (clock.late, clock.lost) == (1, 0)
-
-
 def test_capture_prints_units_and_the_true_time(programs, monkeypatch, capsys):
-    capture, sensor = programs("capture"), programs("sensor")
-    Time(sensor, monkeypatch)
+    capture = programs("capture")
+    time, slow = Time(monkeypatch), [0] * 70 + [70_000] + [0] * 29
+    monkeypatch.setattr(capture, "read_sample", lambda out: (out.__setitem__(0, 4096), time.spend(slow.pop())))
     capture.capture(100)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "time [ms],ax [g],ay [g],az [g],wx [rad/s],wy [rad/s],wz [rad/s]"
     table = np.array([line.split(",") for line in lines[1:-1]], float)
     assert table.shape == (100, 7)
-    np.testing.assert_allclose(table[:, 0], 20 * np.arange(100), atol=0.2)
-    assert np.abs(table[:, 1]).max() == pytest.approx(0.4, abs=0.01)
-    assert lines[-1] == "# 100 samples, 0 late, 0 lost"
+    due = 20 * np.arange(100) + np.where(np.arange(100) > 29, 40, 0)  # the 30th took 70 ms: two are lost
+    due[30] += 10
+    np.testing.assert_allclose(table[:, 0], due, atol=0.3)
+    assert (table[:, 1] == 1).all()
+    assert lines[-1] == "# 100 samples, 1 late, 2 lost"
 
 
 def fake_model(**fields):
@@ -376,42 +340,98 @@ def fake_model(**fields):
 def test_samples_reach_the_scale_of_the_model(programs):
     main, sensor = programs("main"), programs("sensor")
     model = fake_model()
-    scale, out = main.Scale(model), array("h", [0] * 6)
+    scale = main.Scale(model)
     factors = [c / s if c else 1 for c, s in zip(model.counts_per_unit, sensor.COUNTS_PER_UNIT, strict=True)]
     for raw in (-32768, -12345, -1, 0, 1, 777, 32767):
-        scale.put([raw] * 6, out, 0)
+        scale.put([raw] * 6)
         expected = np.clip(np.array(factors) * raw, -32768, 32767)
-        assert (np.abs(np.array(out) - expected) <= 0.51 + np.abs(expected) * 2**-14).all()
+        assert (np.abs(np.array(scale.counts) - expected) <= 0.51 + np.abs(expected) * 2**-14).all()
         assert all(abs(raw * number + half) < 2**30 for number, half, _ in scale.numbers[:4])
+
+
+class Seen:
+    """A model that keeps the first channel of every window it is given."""
+
+    def __init__(self, **fields):
+        self.__dict__ |= vars(fake_model(**fields))
+        self.output, self.labels, self.sample_rate_hz = array("b", [0, 0]), ("rest", "wave"), 50.0
+        self._softmax, self.windows = (257, 16384, 0, 14), []
+
+    def run(self, window):
+        self.windows.append(list(window[::6]))
+        return self.output
+
+    def decide(self, outputs):
+        return "wave", outputs[1]
+
+    def stream(self):
+        raise device.ModelError(37)
 
 
 @pytest.mark.parametrize(("n_steps", "hop"), [(8, 3), (8, 8), (8, 11), (5, 1)])
 def test_board_cuts_the_windows_that_training_cuts(programs, n_steps, hop):
-    main, sensor = programs("main"), programs("sensor")
-    model = fake_model(n_steps=n_steps, hop=hop, counts_per_unit=sensor.COUNTS_PER_UNIT)
-    samples = np.arange(60 * 6, dtype=np.int16).reshape(60, 6)
-    scale, window, found = main.Scale(model), main.Window(model), []
-    for sample in samples:
-        if window.add(array("h", sample.tolist()), scale):
-            found.append(np.array(window.samples).reshape(n_steps, 6))
-            window.advance()
+    model = Seen(n_steps=n_steps, hop=hop)
+    windows = programs("main").Windows(model)
+    due = [windows.push(array("h", [i] * 6)) for i in range(60)]
     starts, _ = window_starts(np.array([60]), n_steps, hop)
-    np.testing.assert_array_equal(found, [samples[start : start + n_steps] for start in starts])
+    assert model.windows == [list(range(start, start + n_steps)) for start in starts]
+    assert np.flatnonzero(due).tolist() == [start + n_steps - 1 for start in starts]
+
+
+def watch_with_gaps(main, model, gaps):
+    """A Watch whose sampler loses samples, and whose sensor counts 1, 2, 3, ..."""
+    watch, sample = main.Watch(model), iter(range(1, 100))
+    main.read_sample = lambda out: out.__setitem__(0, next(sample))
+    watch.sampler = types.SimpleNamespace(wait=lambda: gaps.pop(0))
+    return watch
 
 
 def test_a_window_on_the_board_never_holds_a_hole(programs):
-    main = programs("main")
-    model = fake_model(n_steps=6, hop=2, counts_per_unit=(0.0,) * 6)
-    scale, window, values = main.Scale(model), main.Window(model), array("h", [0] * 6)
-    lost, sample = [0, 0, 0, 2, 0, 0, 7, 0, 0, 0, 0, 0], iter(range(1, 100))
-    main.read_sample = lambda out: out.__setitem__(0, next(sample))
-    clock = types.SimpleNamespace(wait=lambda: lost.pop(0))
-    found = []
-    while lost:
-        if main.collect(clock, values, scale, window):
-            found.append(list(window.samples[::6]))
-            window.advance()
-    assert found == [[1, 2, 3, 3, 3, 4], [3, 3, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
+    model = Seen(n_steps=6, hop=2, counts_per_unit=(0.0,) * 6)
+    gaps = [0, 0, 0, 2, 0, 0, 7, 0, 0, 0, 0, 0]
+    watch = watch_with_gaps(programs("main"), model, gaps)
+    due = [watch.sample() for _ in range(len(gaps))]
+    assert model.windows == [[1, 2, 3, 3, 3, 4], [3, 3, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
+    assert np.flatnonzero(due).tolist() == [3, 5, 11]
+
+
+class CountedStream:
+    def __init__(self):
+        self.pushed, self.output = [], array("b", [0, 0])
+
+    def push(self, counts):
+        self.pushed.append(counts[0])
+        return len(self.pushed) % 4 == 0
+
+    def reset(self):
+        self.pushed.append("reset")
+
+
+def test_a_causal_model_streams_and_a_long_gap_begins_anew(programs):
+    model, stream = Seen(counts_per_unit=(0.0,) * 6), CountedStream()
+    model.stream = lambda: stream
+    gaps = [0, 0, 2, 7]
+    watch = watch_with_gaps(programs("main"), model, gaps)
+    watch.detector.score = 50
+    assert [watch.sample() for _ in range(3)] == [False, False, True]
+    assert watch.detector.score == 50
+    watch.sample()
+    assert stream.pushed == [1, 2, 2, 2, 3, "reset", 4]
+    assert watch.detector.score == 0
+
+
+def test_a_movement_is_told_once_when_it_begins(programs, monkeypatch, capsys):
+    main, model = programs("main"), Seen(n_steps=4, hop=1)
+    monkeypatch.setattr(main.attn8, "load", lambda path: model)
+    outputs = iter([(0, -90)] * 3 + [(-90, 0)] * 6)
+    model.run = lambda window: model.output.__setitem__(slice(None), array("b", next(outputs)))
+    Time(monkeypatch)
+    main.IGNORE = ("rest", "nothing")
+    main.main(9)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("began: wave") == 1
+    assert lines.index("began: wave") == 1 + 6  # the third of four windows makes 75 percent
+    assert lines[-1] == "0 samples late, 0 lost"
 
 
 def test_model_of_other_channels_is_refused(programs, monkeypatch):

@@ -107,14 +107,13 @@ class Bus:
 sensor._source = sensor.Mpu6050(Bus())
 import attn8, main
 model = attn8.load("model.a8")
-scale, window, values = main.Scale(model), main.Window(model), array("h", [0] * 6)
-clock = sensor.Clock(200)
+watch = main.Watch(model)
+watch.sampler = attn8.Sampler(None, 200)
 
 def sample(n):
     for _ in range(n):
-        if main.collect(clock, values, scale, window):
-            model.run(window.samples)
-            window.advance()
+        if watch.sample():
+            watch.detector.update(watch.stream.output)
 
 sample(model.n_steps + 2)
 micropython.heap_lock()
@@ -122,25 +121,25 @@ try:
     sample(2 * model.hop)
 finally:
     micropython.heap_unlock()
-print("locked", window.samples[0] == model.counts_per_unit[0] * 4224 // 4096)
+print("locked", watch.stream.__class__.__name__, watch.scale.counts[0] == model.counts_per_unit[0] * 4224 // 4096)
 """
 
 
 def test_sampling_and_running_allocate_nothing(project, trained):
     del trained
     (project / "locked.py").write_text(LOCKED)
-    assert micropython(project, "locked.py").split() == ["locked", "True"]
+    assert micropython(project, "locked.py").split() == ["locked", "Windows", "True"]
 
 
 UNHURRIED = """
-import sys, sensor
-class Clock:
+import attn8
+class Sampler:
     late = lost = 0
-    def __init__(self, rate_hz):
-        self.period_us = int(1e6 / rate_hz)
+    def __init__(self, read, rate_hz):
+        pass
     def wait(self):
         return 0
-sensor.Clock = Clock
+attn8.Sampler = Sampler
 import main
 main.main(5)
 """
@@ -160,18 +159,41 @@ def test_main_predicts_what_the_host_says_of_the_same_samples(project, trained):
     assert [label for label, _ in found] == [model.graph.labels[i] for i in labels]
 
 
+def test_causal_model_streams_what_the_host_says_of_the_whole_recording(project, trained, tmp_path):
+    del trained
+    copy = shutil.copytree(project, tmp_path / "copy", ignore=shutil.ignore_patterns("runs"))
+    settings = ("--set", "model.causal=true", "--set", "training.epochs=2", "--set", "quantization.qat_epochs=1")
+    attn8("train", "config.toml", "--out", "runs/causal", *settings, cwd=copy)
+    attn8("pack", "runs/causal", "-o", "model.a8", cwd=copy)
+    (copy / "locked.py").write_text(LOCKED)
+    assert micropython(copy, "locked.py").split() == ["locked", "Stream", "True"]
+    (copy / "unhurried.py").write_text(UNHURRIED)
+    lines = micropython(copy, "unhurried.py").splitlines()
+    found = [tuple(line.split()) for line in lines if line.split()[0] in ("abduction", "pendulum", "row")]
+    model = reference.parse((copy / "model.a8").read_bytes())
+    outputs = reference.Reference(model.data).run_recording(_host_recording(copy, model.graph, 5))
+    decide = device.load(str(copy / "model.a8")).decide
+    assert found == [(label, str(score)) for label, score in (decide(y.tobytes()) for y in outputs)]
+    assert len(found) == 5
+
+
 def _host_windows(project, graph, n):
-    """The windows of the made-up movement, scaled on the host."""
+    """The first n windows of the made-up movement."""
+    samples = _host_recording(project, graph, n)
+    return np.stack([samples[i * graph.hop : i * graph.hop + graph.n_steps] for i in range(n)])
+
+
+def _host_recording(project, graph, n):
+    """The made-up movement up to the end of its n-th window, scaled on the host."""
     code = (
         "import json, sensor; from array import array\n"
-        f"out, rows = array('h', [0] * 6), []\nfor _ in range({graph.n_steps + n * graph.hop}):\n"
+        f"out, rows = array('h', [0] * 6), []\nfor _ in range({graph.n_steps + (n - 1) * graph.hop}):\n"
         "    sensor.read_sample(out); rows.append(list(out))\n"
         "print(json.dumps([rows, sensor.COUNTS_PER_UNIT]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
     samples, counts = json.loads(done.stdout)
-    scaled = np.floor(np.array(samples) * _board_factors(graph.counts_per_unit, counts) + 0.5).astype(np.int16)
-    return np.stack([scaled[i * graph.hop : i * graph.hop + graph.n_steps] for i in range(n)])
+    return np.floor(np.array(samples) * _board_factors(graph.counts_per_unit, counts) + 0.5).astype(np.int16)
 
 
 def _board_factors(model_counts, sensor_counts):

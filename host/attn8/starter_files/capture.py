@@ -1,15 +1,18 @@
 """Prints one recording as CSV: the time in ms, then each channel in its unit, a line a sample.
 
-    mpremote cp sensor.py :
+    mpremote cp -r lib : + cp sensor.py :
     mpremote run capture.py > data/circle/anna_1.csv
 
-It ends by itself after SECONDS. Without a board: micropython capture.py 200 > try.csv records 200 made-up samples.
+It ends by itself after SECONDS. Without a board: MICROPYPATH=lib micropython capture.py 200 > try.csv
+records 200 made-up samples.
 """
 
 import sys
 from array import array
 
-from sensor import CHANNELS, COUNTS_PER_UNIT, RATE_HZ, Clock, read_sample
+from sensor import CHANNELS, COUNTS_PER_UNIT, RATE_HZ, read_sample
+
+from attn8 import Sampler
 
 SECONDS = 20
 
@@ -18,14 +21,14 @@ def capture(n_samples):
     """Prints a header, n_samples lines, and what was late or lost as a comment."""
     values = array("h", [0] * len(CHANNELS))
     print("time [ms]," + ",".join(CHANNELS))
-    clock = Clock(RATE_HZ)
+    sampler, us = Sampler(None, RATE_HZ), 0
     for _ in range(n_samples):
-        clock.wait()
-        us = clock.now_us()  # the true time, not the planned one: attn8 sees gaps and unsteady rates in it
+        sampler.wait()
+        us += sampler.step_us  # the true time, not the planned one: attn8 sees gaps and unsteady rates in it
         read_sample(values)
         numbers = [f"{values[i] / COUNTS_PER_UNIT[i]:.4f}" for i in range(len(values))]
         print(f"{us // 1000}.{us % 1000:03d}," + ",".join(numbers))
-    print(f"# {n_samples} samples, {clock.late} late, {clock.lost} lost")
+    print(f"# {n_samples} samples, {sampler.late} late, {sampler.lost} lost")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sensor, and the clock that reads it: the one file to change for your own hardware.
+"""The sensor: the one file to change for your own hardware.
 
 As it stands it reads an MPU6050 (accelerometer and gyroscope) on the I2C pins below. On a computer, or with
 SIMULATE = True, it makes up a movement, so that everything else can be tried before anything is soldered.
@@ -117,74 +117,6 @@ def open_source():
                 "the pin numbers in sensor.py, or set SIMULATE = True there"
             ) from None
     return Simulated()
-
-
-# ---- the clock: nothing to change from here on ---------------------------------------------------------------------
-
-try:
-    from time import sleep_ms, ticks_add, ticks_diff, ticks_us
-except ImportError:  # CircuitPython, and Python on a computer
-    from time import monotonic_ns, sleep
-
-    def ticks_us():
-        return monotonic_ns() // 1000
-
-    def ticks_add(ticks, delta):
-        return ticks + delta
-
-    def ticks_diff(a, b):
-        return a - b
-
-    def sleep_ms(ms):
-        sleep(ms / 1000)
-
-
-class Clock:
-    """Places at a fixed rate, reckoned from the first one, so that waiting never adds up to a drift.
-
-    Attributes:
-        place: number of the place that was waited for last, from 0.    period_us: between two places.
-        late: samples that came more than a tenth of a period after their time.
-        lost: places that went by before anybody waited for them.
-    """
-
-    def __init__(self, rate_hz):
-        rate_mhz = int(1000 * rate_hz + 0.5)
-        # A rate like 60 Hz has no whole period in us: the rest is saved up until it makes one more.
-        self.period_us, self._rest = 1_000_000_000 // rate_mhz, 1_000_000_000 % rate_mhz
-        self._rate_mhz, self._saved = rate_mhz, 0
-        self.place, self.late, self.lost = -1, 0, 0
-        self._due = ticks_us()
-
-    def wait(self):
-        """Waits for the next place that is not over yet; returns how many were lost before it."""
-        lost = -1
-        left = -self.period_us
-        while left <= -self.period_us:
-            self._advance()
-            lost += 1
-            left = ticks_diff(self._due, ticks_us())
-        self.lost += lost
-        if left > 2000:
-            sleep_ms(left // 1000 - 1)
-        while left > 0:
-            left = ticks_diff(self._due, ticks_us())
-        if left < -self.period_us // 10:
-            self.late += 1
-        return lost
-
-    def _advance(self):
-        self._saved += self._rest
-        step = self.period_us
-        if self._saved >= self._rate_mhz:
-            self._saved -= self._rate_mhz
-            step += 1
-        self._due = ticks_add(self._due, step)
-        self.place += 1
-
-    def now_us(self):
-        """Microseconds from place 0 to now."""
-        return self.place * 1_000_000_000 // self._rate_mhz + ticks_diff(ticks_us(), self._due)
 
 
 _source = open_source()
