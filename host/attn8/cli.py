@@ -339,9 +339,13 @@ def _fold_table(found):
     from rich.table import Table
 
     table = Table(title=found["dataset"], title_justify="left", box=None, pad_edge=False)
-    for name in ("test groups", "float accuracy", "float macro-F1", "INT8 accuracy", "INT8 macro-F1"):
-        table.add_column(name)
-    keys = ("float_accuracy", "float_macro_f1", "int8_accuracy", "int8_macro_f1")
+    kinds = {"float": "float", "int8": "INT8", "stream": "stream"}
+    keys = [f"{kind}_{figure}" for kind in kinds for figure in ("accuracy", "macro_f1")]
+    keys = [key for key in keys if f"{key}_mean" in found]
+    table.add_column("test groups")
+    for key in keys:
+        kind, figure = key.split("_", 1)
+        table.add_column(f"{kinds[kind]} {figure.replace('macro_f1', 'macro-F1')}")
     for fold in found["folds"]:
         table.add_row(", ".join(fold["test_groups"]), *(_figure(key).format(fold[key]) for key in keys))
     mean = (f"{_figure(key)} ± {_figure(key)}".format(found[f"{key}_mean"], found[f"{key}_std"]) for key in keys)

@@ -383,8 +383,8 @@ def evaluate_folds(settings, windows, folds, out, seed=None, progress=True, say=
     """Trains and evaluates once per fold; every group is in the test part once. ``say`` gets a line per fold.
 
     Returns:
-        dict with the mean and standard deviation over the folds of accuracy and macro-F1, float and INT8, and
-        ``folds``, the metrics of each.
+        dict with the mean and standard deviation over the folds of accuracy and macro-F1, float, INT8 and, of a
+        causal model on recordings, stream; and ``folds``, the metrics of each.
     """
     if windows.test is not None:
         raise DataError(f"{windows.name}: test: got a fixed split, which has no folds; use train, or leave test out")
@@ -397,7 +397,9 @@ def evaluate_folds(settings, windows, folds, out, seed=None, progress=True, say=
         if results[-1]["interrupted"]:
             raise RunError(f"evaluate: stopped in fold {fold} of {folds}; run it again")
     summary = {}
-    for key in ("float_accuracy", "int8_accuracy", "float_macro_f1", "int8_macro_f1"):
+    for key in (f"{kind}_{figure}" for kind in ("float", "int8", "stream") for figure in ("accuracy", "macro_f1")):
+        if any(key not in r for r in results):
+            continue
         values = [r[key] for r in results]
         summary |= {f"{key}_mean": float(np.mean(values)), f"{key}_std": float(np.std(values))}
     summary["agreement_fakequant_int8_min"] = min(r["agreement_fakequant_int8"] for r in results)

@@ -7,6 +7,7 @@ import pytest
 
 import models
 from attn8 import workflow
+from attn8.cli import _fold_table
 from attn8.evaluate import stream_outputs
 from attn8.reference import Reference
 from trainings import small_config, tones
@@ -68,3 +69,16 @@ def test_evaluate_tells_the_stream_of_a_causal_model_alone(tmp_path, causal):
     assert ("stream_accuracy" in found) == causal
     if causal:
         assert 0 <= found["stream_accuracy"] <= 1 and 0 <= found["stream_macro_f1"] <= 1
+
+
+def test_folds_tell_the_stream_where_every_fold_has_one(tmp_path):
+    n = 168
+    windows = replace(tones(n), recording=np.arange(n) // 2, start=np.arange(n) % 2 * 16, hop=16)
+    settings = small_config("training.epochs=1", "model.causal=true", "data.window=32", "data.validation_groups=0")
+    found = workflow.evaluate_folds(settings, windows, 2, tmp_path, progress=False)
+    mean = np.mean([fold["stream_accuracy"] for fold in found["folds"]])
+    assert found["stream_accuracy_mean"] == pytest.approx(mean)
+    assert [column.header for column in _fold_table(found).columns][-2:] == ["stream accuracy", "stream macro-F1"]
+    for key in ("stream_accuracy_mean", "stream_macro_f1_mean"):
+        del found[key]
+    assert [column.header for column in _fold_table(found).columns][-1] == "INT8 macro-F1"
