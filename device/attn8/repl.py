@@ -3,7 +3,7 @@
 import time
 
 # Cycles of a multiply-accumulate of a model on a Cortex-M0+, all other work included.
-_CYCLES_PER_MAC = {"native armv6m": 12, "viper": 27, "python": 900}
+CYCLES_PER_MAC = {"native armv6m": 12, "viper": 27, "python": 900}
 
 
 class Table(list):
@@ -65,7 +65,7 @@ def window_ms(m):
         return None
     if isinstance(clock_hz, tuple):
         clock_hz = clock_hz[0]
-    cycles = _CYCLES_PER_MAC.get(m.kernels)
+    cycles = CYCLES_PER_MAC.get(m.kernels)
     return m.macs * cycles / clock_hz * 1000 if cycles else None
 
 
@@ -75,7 +75,7 @@ def summary(m):
     version = f" v{m.version}" if m.version else ""
     sizes = f"{_kb(m.model_bytes)} kB, arena {_kb(m.arena_bytes)} kB"
     ms = m.window_ms
-    time_of_window = "" if ms is None else f", ~{ms:.0f} ms" if ms >= 10 else f", ~{ms:.1f} ms"
+    time_of_window = "" if ms is None else f", ~{ms:.0f} ms" if ms >= 9.95 else f", ~{ms:.1f} ms"
     shape = f"{steps}x{channels} -> {m.n_outputs} classes"
     return f"Model '{m.name}'{version}: {shape}, {sizes}, {m.kernels}{time_of_window}"
 

@@ -5,14 +5,14 @@ Runs on MicroPython, CircuitPython and CPython, so it imports no pytest.
 
 try:
     from attn8.device import _python as bytecode
-    from attn8.device import format, golden, model, plan
+    from attn8.device import format, golden, model, plan, repl
     from attn8.device.kernels import ops as kernels
 
     from attn8 import device as attn8  # CPython: the host package holds the device package
 except ImportError:
     import attn8
     from attn8 import _python as bytecode
-    from attn8 import format, golden, model, plan
+    from attn8 import format, golden, model, plan, repl
     from attn8.kernels import ops as kernels  # those of viper where the firmware has it
 
 try:
@@ -32,6 +32,7 @@ __all__ = (
     "python_model",
     "raises",
     "read",
+    "repl",
 )
 
 folder = None  # of the files that make_files.py writes; run.py sets it

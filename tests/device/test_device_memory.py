@@ -38,6 +38,27 @@ def cases():
         yield attn8.load(path(name + ".a8")), read(name + ".x")
 
 
+def streams():
+    """Yields streams of every model, with samples that reach many outputs."""
+    for name in ("stream_a", "stream_b", "stream_c", "stream_d"):
+        m = attn8.load(path(name + ".a8"))
+        n = m.n_channels * (2 if m.input_type == "int16" else 1)
+        yield m.stream(), bytearray(read(name + ".x")[: n * (m.n_steps + 2 * m.hop)]), n
+
+
+def push_all(stream, samples):
+    for sample in samples:
+        stream.push(sample)
+
+
+def test_heap_grows_as_little_by_many_pushes_as_by_one():
+    for stream, x, n in streams():
+        samples = [bytes(x[i : i + n]) for i in range(0, len(x), n)]
+        push_all(stream, samples)
+        push_all(stream, samples)
+        assert growth(stream.push, samples[0], 20) == growth(stream.push, samples[0], 60)
+
+
 def test_heap_grows_as_little_by_many_runs_as_by_one():
     for m, x in cases():
         window = bytearray(x[: len(x) // 8])
@@ -74,6 +95,42 @@ if heap_lock:
                 value = value if m.input_type == "int16" else value >> 8
                 window = array("h" if m.input_type == "int16" else "b", [value] * n)
                 run_locked(m, window, None)
+
+    def push_locked(stream, samples):
+        heap_lock()
+        try:
+            push_all(stream, samples)
+        finally:
+            heap_unlock()
+
+    def test_push_allocates_nothing():
+        for stream, x, n in streams():
+            code = "h" if stream.model.input_type == "int16" else "b"
+            blocks = [bytes(x[i : i + n]) for i in range(0, len(x), n)] + [bytes(x)]
+            push_locked(stream, blocks)
+            push_locked(stream, [bytearray(block) for block in blocks])
+            push_locked(stream, [array(code, block) for block in blocks])
+            push_locked(stream, [tuple(array(code, block)) for block in blocks[:-1]])
+            for view in (memoryview(x), memoryview(array(code, x))):
+                stream.push(view)  # the size of its items may have to be found out
+                push_locked(stream, [view] * 3)
+
+    def test_push_allocates_nothing_at_the_extremes():
+        for stream, x, _ in streams():
+            for value in (-32768, 32767):
+                code, value = ("h", value) if stream.model.input_type == "int16" else ("b", value >> 8)
+                push_locked(stream, [array(code, [value] * stream.model.n_channels)] * (len(x) // 2))
+
+    def test_step_allocates_nothing():
+        for m, x in cases():
+            window = bytearray(x[: len(x) // 8])
+            heap_lock()
+            try:
+                m.start(window)
+                while m.step():
+                    pass
+            finally:
+                heap_unlock()
 
     def test_predict_allocates_its_result_only():
         for m, x in cases():
