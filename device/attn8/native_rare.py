@@ -24,10 +24,13 @@ def ops_table(rows):
 def fault(m, code, got, where):
     """Returns the exception of an error code; ``got`` is what mod_attn8.c tells beside it, of the method ``where``."""
     expected = None
-    if m is None or code == ERR_STREAM:
+    if m is None:
         got, where = None, "model"
+    elif code == ERR_STREAM:
+        return _stream_fault(got)
     elif code == ERR_INPUT:
-        got, expected = _found(got), f"{m.n_steps}*{m.n_channels} {m.input_type}"
+        size = f"k*{m.n_channels}" if where == "push" else f"{m.n_steps}*{m.n_channels}"
+        got, expected = _found(got, where), f"{size} {m.input_type}"
     elif code == ERR_OUTPUT:
         got, expected = f"{got} bytes", m.n_outputs
     elif code == ERR_MOVED:
@@ -35,10 +38,26 @@ def fault(m, code, got, where):
     return ModelError(code, where, got, expected)
 
 
-def _found(got):
-    """Says what the window was: its number of values, its typecode, or the type of what is no buffer."""
+def _stream_fault(data):
+    """Returns the exception that names the op; the model in Python finds it, where there is memory for that."""
+    try:
+        from .model import open_model
+        from .tokens import timing
+
+        timing(open_model(data, "model"))
+    except ModelError as e:
+        return e
+    except (ImportError, MemoryError):
+        pass
+    return ModelError(ERR_STREAM)
+
+
+def _found(got, where):
+    """Says what was given: its number of values, its typecode, or the type of what is no buffer."""
     if got is None:
-        return "another place than at start"
+        return "a buffer that moved since start"
     if isinstance(got, int):
         return f"{got} values"
-    return f"a buffer of format '{got}'" if isinstance(got, str) else f"no buffer but {got}"
+    if isinstance(got, str):
+        return f"a buffer of format '{got}'"
+    return f"no contiguous buffer but {got}" if where == "push" else f"no buffer but {got}"

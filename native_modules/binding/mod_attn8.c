@@ -274,8 +274,8 @@ static void set_numbers(model_t *self)
 
 /* Load. */
 
-/* Returns array('b') of n values; what they are matters to nobody before the first run. */
-static mp_obj_t new_output(const uint8_t *bytes, uint32_t n)
+/* Returns array('b') of n values. */
+static mp_obj_t new_output(const void *bytes, uint32_t n)
 {
     mp_obj_t array = mp_import_name(MP_QSTR_array, mp_const_none, MP_OBJ_NEW_SMALL_INT(0));
     mp_obj_t args[2] = {mp_obj_new_str("b", 1), mp_obj_new_bytes(bytes, n)};
@@ -299,7 +299,8 @@ static mp_obj_t model_make_new(const mp_obj_type_t *type, size_t n_args, size_t 
     if (err != A8_OK)
         raise_fault(args[1], mp_const_none, err, mp_const_none, MP_QSTR_Model);
     self->arena = m_malloc(self->m->arena_bytes);
-    self->attributes[OUTPUT] = new_output(file.buf, self->m->n_outputs);
+    memset(self->arena, 0, self->m->n_outputs); /* the arena holds the last tensor, so it is large enough */
+    self->attributes[OUTPUT] = new_output(self->arena, self->m->n_outputs);
     const uint8_t *end = (const uint8_t *)file.buf + file.len;
     read_names(self, file.buf, end);
     read_channels(self, file.buf, end);
