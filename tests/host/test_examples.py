@@ -1,5 +1,6 @@
 """Every example runs unmodified, on MicroPython and on this Python, and says what the reference says."""
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -59,12 +60,16 @@ def model_bytes(kind):
     return pack(graph)
 
 
-def made_up_signal(name, model):
-    """The first samples that an example makes up, (S, C)."""
+def example_module(name):
     spec = importlib.util.spec_from_file_location("example", EXAMPLES / name)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    source = example.MadeUp(model)
+    return example
+
+
+def made_up_signal(name, model):
+    """The first samples that an example makes up, (S, C)."""
+    source = example_module(name).MadeUp(model)
     return np.array([list(source.read()) for _ in range(N_SAMPLES)])
 
 
@@ -109,3 +114,24 @@ def test_asyncio_example_classifies_while_another_task_runs(run_example, kind):
     ).groups()
     assert int(turns) > 50  # 100 a second are planned
     assert float(ms) >= 9
+
+
+def test_asyncio_example_lets_others_run_between_any_two_layers(capsys):
+    example, model = example_module("stream_asyncio.py"), device.load(model_bytes("looks ahead"))
+    turns = []
+
+    async def other():
+        while True:
+            turns.append(model._next)  # the op that the model runs next
+            await asyncio.sleep(0)
+
+    async def main():
+        windows, task = example.Windows(model), asyncio.create_task(other())
+        for _ in range(model.n_steps):
+            windows.push([1] * model.n_channels)
+        await windows.task
+        task.cancel()
+
+    asyncio.run(main())
+    assert set(range(1, len(model.ops()))) <= set(turns)
+    assert predictions(capsys.readouterr().out.splitlines())
