@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import readme
+from tools import need
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +66,57 @@ def test_commands_of_a_new_project_run(tmp_path):
     done = shell(script, tmp_path)
     assert "model.a8: ok" in done.stdout
     assert (tmp_path / "gestures" / "runs" / "first" / "report.html").stat().st_size > 50_000
+
+
+STREAM_PRELUDE = """
+from array import array
+
+counts, n = array("h", [0, 0, 0]), 0
+
+
+def read():  # rests for two seconds, moves for two; ends after ten
+    global n
+    n += 1
+    if n > 500:
+        raise StopIteration
+    for i in range(3):
+        counts[i] = (n * 977 % 2001 - 1000) * (1 + 3 * (n // 100 % 2)) // 10
+    return counts
+
+"""
+STEPS_SCRIPT = """
+import asyncio, attn8
+
+m = attn8.load("stream.a8")
+window = bytearray(2 * m.n_steps * m.n_channels)
+
+
+async def main():
+{}
+    print(label, score, (label, score) == m.predict(window))
+
+
+asyncio.run(main())
+"""
+
+
+def test_stream_of_the_readme_runs_on_cpython_and_micropython(tmp_path):
+    own_data(tmp_path / "gestures.npz")
+    shell(readme.command("stream").replace("epochs=20", "epochs=3"), tmp_path)
+    # A Detector of three epochs is unsure of itself: the threshold is lowered, not the code changed.
+    stream = STREAM_PRELUDE + readme.block("code", "stream").replace("threshold=70", "threshold=30")
+    steps = STEPS_SCRIPT.format("\n".join(f"    {line}" for line in readme.block("code", "steps").splitlines()))
+    environment = os.environ | {"MICROPYPATH": str(ROOT / "device") + ":.frozen"}
+    for script in (stream, steps):
+        (tmp_path / "main.py").write_text(script)
+        outputs = []
+        for program in (sys.executable, need("micropython")):
+            options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 60}
+            done = subprocess.run([program, "main.py"], **options)
+            assert done.returncode == 0, done.stderr + done.stdout
+            outputs.append([line.split()[:2] for line in done.stdout.splitlines()])
+        assert outputs[0] == outputs[1]
+        assert outputs[0]
 
 
 def test_commands_and_device_code_for_own_data_run(tmp_path):
