@@ -14,7 +14,7 @@ import pytest
 
 from attn8 import device
 from attn8.reference import Reference, check_model
-from models import random_model, windows_for
+from models import random_model, recording_for, windows_for
 from tools import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "device"))
@@ -22,7 +22,19 @@ sys.path.insert(0, str(ROOT / "tests" / "device"))
 from mutants import mutants
 
 LIMIT = 1 << 30
-MODULES = ("format", "tables", "checking", "_python", "kernels", "plan", "golden", "model", "loading")
+MODULES = (
+    "format",
+    "tables",
+    "checking",
+    "_python",
+    "kernels",
+    "plan",
+    "golden",
+    "model",
+    "tokens",
+    "stream",
+    "loading",
+)
 
 
 def checked(value):
@@ -93,6 +105,18 @@ def test_runs_never_leave_31_bits(package, seed):
     got = [list(model.run(window)) for window in x]
     np.testing.assert_array_equal(got, reference.run(x))
     model.predict(x[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_streams_never_leave_31_bits(package, seed):
+    data = random_model(seed + 300, pad_right=0, right=0)
+    x = recording_for(data, 200, seed)
+    limits = np.iinfo(x.dtype)
+    for part, extreme in ((slice(60, 120), limits.min), (slice(130, 190), limits.max)):
+        x[part] = extreme
+    stream = package.loading.load(data).stream(7)
+    got = [list(stream.output) for sample in x if stream.push(sample)]
+    np.testing.assert_array_equal(got, Reference(data).run_recording(x, 7))
 
 
 def test_accepted_mutants_never_leave_31_bits(package):
