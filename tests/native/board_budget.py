@@ -60,6 +60,11 @@ def measure():
             with open(path, "rb") as f:
                 address = uctypes.addressof(memoryview(f))
             print("load", name, *load_cost(attn8, path), address % 4)
+    before = in_use()
+    import natmod
+
+    assert natmod.Model
+    print("import", "natmod", in_use() - before)
     print("load", "/ram/copy.a8", *load_cost(attn8, "/ram/copy.a8"))
 
 
