@@ -6,6 +6,11 @@ _IS_CPYTHON = sys.implementation.name == "cpython"
 _PACKAGE = __name__[: -len(".checking")]
 
 
+def submodule(name):
+    """Returns a module of this package: `from . import` asks the package's __getattr__ first, on MicroPython."""
+    return __import__(f"{_PACKAGE}.{name}", None, None, ("*",))
+
+
 class ModelError(ValueError):
     """A model, window or output buffer cannot be used; ``code`` is a number of models/FORMAT.md, "Errors"."""
 

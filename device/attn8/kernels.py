@@ -2,14 +2,16 @@
 
 import sys
 
+from .checking import submodule
+
 try:
     if sys.implementation.name != "micropython":
         raise ImportError
-    from . import _viper as ops
+    ops = submodule("_viper")
 
     backend = "viper"
 except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
-    from . import _python as ops
+    ops = submodule("_python")
 
     backend = "python"
 

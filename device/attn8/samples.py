@@ -2,12 +2,14 @@
 
 import sys
 
+from .checking import submodule
+
 try:
     if sys.implementation.name != "micropython":
         raise ImportError
-    from . import _samples_viper as loops
+    loops = submodule("_samples_viper")
 except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
-    from . import _samples_python as loops
+    loops = submodule("_samples_python")
 
 # What dst holds.
 _INT16, _BYTES, _SIGNED_BYTES = 0, 1, 2

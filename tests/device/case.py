@@ -11,8 +11,12 @@ try:
     from attn8 import device as attn8  # CPython: the host package holds the device package
 except ImportError:
     import attn8
-    from attn8 import _python as bytecode
-    from attn8 import format, golden, model, plan, repl
+    import attn8._python as bytecode
+    import attn8.format as format
+    import attn8.golden as golden
+    import attn8.model as model
+    import attn8.plan as plan
+    import attn8.repl as repl
     from attn8.kernels import ops as kernels  # those of viper where the firmware has it
 
 try:

@@ -233,3 +233,14 @@ def test_public_names_are_few_and_explained():
     assert len(attn8.__all__) <= 15
     assert attn8.backend in ("python", "viper", "native")
     assert len(attn8.__version__.split(".")) == 3
+
+
+def test_rare_names_are_imported_when_they_are_asked_for():
+    from sys import modules
+
+    package = attn8.__name__
+    for name, module in (("Detector", "detector"), ("Sampler", "sampler"), ("be16", "samples"), ("i2s32", "samples")):
+        assert getattr(attn8, name) is getattr(modules[f"{package}.{module}"], name)
+        assert name in attn8.__all__ and name in dir(attn8)
+    assert not hasattr(attn8, "no_such_name")
+    raises(AttributeError, getattr, attn8, "Detectors")

@@ -5,7 +5,7 @@ from case import raises
 try:
     from attn8.device import sampler
 except ImportError:
-    from attn8 import sampler
+    import attn8.sampler as sampler
 
 try:
     from micropython import heap_lock, heap_unlock

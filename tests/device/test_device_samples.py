@@ -9,8 +9,8 @@ try:
     from attn8.device import _samples_python as plain
     from attn8.device import samples
 except ImportError:
-    from attn8 import _samples_python as plain
-    from attn8 import samples
+    import attn8._samples_python as plain
+    import attn8.samples as samples
 
 try:
     from micropython import heap_lock, heap_unlock
