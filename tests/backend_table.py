@@ -1,6 +1,9 @@
 """``python tests/backend_table.py``: runs the device tests on every back end and prints the table of the README."""
 
 import re
+import sys
+
+import pytest
 
 import micropython_builds as builds
 
@@ -14,12 +17,12 @@ def passed(output):
 
 
 def row(name):
-    """Returns the cells of a back end of BACKENDS. Raises LookupError if its tests did not even begin."""
+    """Returns the cells of a back end of BACKENDS. Raises LookupError if its tests did not run to their end."""
     backend, where, _ = builds.BACKENDS[name]
     output = builds.device_test_output(name)
-    found = re.search(r"^back end (\w+)\nword bits (\d+)$", output, re.MULTILINE)
-    if not found or found[1] != backend.split(",")[0]:
-        raise LookupError(f"{name}: no tests on the back end {backend}: {output[-2000:]}")
+    found = re.search(r"^back end (\w+)\nword bits (\d+)\n(?:.*\n)*failed \d+$", output, re.MULTILINE)
+    if not found or found[1] != backend.partition(",")[0]:
+        raise LookupError(f"{name}: the tests did not begin on {backend}, or did not end: {output[-2000:]}")
     return backend, where, f"{found[2]} bits", "{} of {}".format(*passed(output))
 
 
@@ -30,4 +33,7 @@ def table(names=tuple(builds.BACKENDS)):
 
 
 if __name__ == "__main__":
-    print(table())
+    try:
+        print(table())
+    except (LookupError, pytest.fail.Exception, pytest.skip.Exception) as error:
+        sys.exit(str(error))

@@ -24,6 +24,7 @@ sys.path.insert(0, str(DEVICE_TESTS))
 ROM_ADDRESS = 0x21000000  # PSRAM of the emulated board
 NO_NATIVE = "import sys; sys.modules['attn8.native'] = None"
 TEST_HEAP_BYTES = 2 * 1024 * 1024  # for all device tests in one process; what a model takes is tested by itself
+WASM_TEST_HEAP_BYTES = 1 << 28  # which keeps the garbage of all tests until the script ends
 _JOBS = f"-j{os.cpu_count()}"
 _MAKE = ("make", "-s", _JOBS, "V=")
 
@@ -146,6 +147,7 @@ def check_device_tests(output, backend):
     names = device_test_names()
     assert len(names) > 50
     passed = set(output.splitlines())
+    assert "failed 0" in passed, output[-3000:]  # the last line: all of them ran
     rest = "\n".join(line for line in output.splitlines() if not line.startswith("ok "))
     assert [name for name in names if f"ok {name}" not in passed] == [], rest[-3000:]
     assert f"back end {backend}" in passed, rest[-3000:]
@@ -199,7 +201,7 @@ def on_wasm():
     """Runs the device tests in the 32-bit WebAssembly MicroPython."""
     need_wasm()
     with device_test_folder() as folder:
-        done = WASM.start(folder, "run.py", ".")
+        done = WASM.start(folder, "run.py", ".", heap_bytes=WASM_TEST_HEAP_BYTES)
     return done.stdout + done.stderr
 
 
@@ -218,10 +220,10 @@ _M3_BEFORE = {
 }
 
 
-def on_m3(kind):
-    """Runs the device tests on the emulated Cortex-M3; kind: usermod, natmod or viper."""
+def on_m3(kind, arch=None):
+    """Runs the device tests on the emulated Cortex-M3; kind: usermod, viper, or natmod of an architecture."""
     m3_firmware()
-    with device_test_folder(natmod("armv7m") if kind == "natmod" else None, "natmod.mpy") as folder:
+    with device_test_folder(natmod(arch) if arch else None, "natmod.mpy") as folder:
         (folder / "main_m3.py").write_text(_M3_MAIN.format(before=_M3_BEFORE[kind]))
         return run_on_m3(folder, "main_m3")
 
@@ -232,10 +234,11 @@ BACKENDS = {
     "bytecode": ("python", "MicroPython, unix", partial(on_unix, viper=False)),
     "wasm": ("python", "MicroPython, WebAssembly", on_wasm),
     "viper": ("viper", "MicroPython, unix", on_unix),
-    "natmod": ("native, `_attn8.mpy`", "MicroPython, unix", partial(on_unix, "x64")),
+    "natmod": ("native, `_attn8.mpy` x64", "MicroPython, unix", partial(on_unix, "x64")),
     "usermod": ("native, in the firmware", "MicroPython, unix", partial(on_unix, usermod=True)),
     "m3-viper": ("viper", "MicroPython, QEMU Cortex-M3", partial(on_m3, "viper")),
-    "m3-natmod": ("native, `_attn8.mpy`", "MicroPython, QEMU Cortex-M3", partial(on_m3, "natmod")),
+    "m3-armv6m": ("native, `_attn8.mpy` armv6m", "MicroPython, QEMU Cortex-M3", partial(on_m3, "natmod", "armv6m")),
+    "m3-armv7m": ("native, `_attn8.mpy` armv7m", "MicroPython, QEMU Cortex-M3", partial(on_m3, "natmod", "armv7m")),
     "m3-usermod": ("native, in the firmware", "MicroPython, QEMU Cortex-M3", partial(on_m3, "usermod")),
 }
 

@@ -25,7 +25,9 @@ def run():
     """Runs the tests and returns how many failed."""
     print("back end", case.attn8.backend)
     print("word bits", 64 if sys.maxsize > 1 << 32 else 32)
-    return sum([run_module(module) for module in MODULES])
+    n_failed = sum([run_module(module) for module in MODULES])
+    print("failed", n_failed)
+    return n_failed
 
 
 def run_module(module):

@@ -11,6 +11,7 @@ from attn8 import micropython as mp
 from models import random_model
 from tools import need
 
+KINDS = [("usermod", "native"), ("armv7m", "native"), ("armv6m", "native"), ("viper", "viper")]
 IMPORT_BYTES = {"native": 6 * 1024, "viper": 20 * 1024, "python": 20 * 1024}
 NATMOD_BYTES = 15 * 1024  # the code and data of the armv7m natmod, which lie in RAM
 @pytest.fixture(scope="module", autouse=True)
@@ -19,7 +20,7 @@ def tools():
     builds.m3_firmware()
 
 
-@pytest.mark.parametrize(("kind", "backend"), [("usermod", "native"), ("natmod", "native"), ("viper", "viper")])
+@pytest.mark.parametrize(("kind", "backend"), KINDS)
 def test_every_device_test_passes_on_the_m3(kind, backend):
     builds.check_device_tests(builds.device_test_output(f"m3-{kind}"), backend)
 
