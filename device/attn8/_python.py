@@ -158,20 +158,10 @@ def windowed_attention_s8(sources, y, layer):
     for i in range(n_steps):
         first = i - left if i > left else 0
         n_keys = (i + right + 1 if i + right < n_steps else n_steps) - first
-        _attend(sources, y, layer, i * d, first * d, n_keys, n_keys, first - i + left)
+        attend(sources, y, layer, i * d, first * d, n_keys, n_keys, first - i + left)
 
 
-def attention_step_s8(sources, y, layer, oldest, n_keys):
-    """y (D): what windowed_attention_s8 gives a query (D) that sees n_keys keys and values, itself the newest.
-
-    sources: query, keys, values; the last two are rings of left + 1 places (left + 1, D). oldest: place of the oldest.
-    """
-    d, span = layer[1], layer[3] + 1
-    n_first = span - oldest  # then on from the first place
-    _attend(sources, y, layer, 0, oldest * d, n_first if n_first < n_keys else n_keys, n_keys, span - n_keys)
-
-
-def _attend(sources, y, layer, at, start, n_first, n_keys, b):
+def attend(sources, y, layer, at, start, n_first, n_keys, b):
     """All heads of the query at ``at``: n_first keys from ``start`` on, the rest from 0 on; b: bias of the first."""
     _, d, heads, left, right, softmax, multiplier, shift, bias, query, scores = layer
     q, k, v = sources
@@ -263,88 +253,6 @@ def _weigh(weights, n_first, n_keys, v, start, again, d, head_size, y, at, m, pr
         at += 1
 
 
-def layer_norm_s8(sources, y, layer):
-    """y (T, D): LayerNorm (kind 0) or RMSNorm (kind 1) of each token. layer: T, D, kind, m, epsilon, E, c (D)."""
-    n_steps, d, kind, multiplier, epsilon, shift, centred = layer
-    x = sources[0]
-    bits = 0
-    while (d - 1) >> bits:
-        bits += 1
-    rmax = (29 - bits) // 2
-    at = 0
-    for _ in range(n_steps):
-        down = _centre(x, at, d, kind, centred) - rmax
-        if down < 0:
-            down = 0
-        v = _shrink(centred, d, down, 1 << rmax) + (epsilon >> 2 * down)
-        if v < 1:
-            v = 1
-        bits = 0
-        while v >> bits:
-            bits += 1
-        t = (30 - bits) & ~1
-        r = (multiplier << 15) // _isqrt(v << t)
-        half_shift = 14 + shift - t // 2
-        for i in range(d):
-            v = ((centred[i] * r >> half_shift) + 1) >> 1
-            if v > 127:
-                v = 127
-            elif v < -128:
-                v = -128
-            y[at] = v
-            at += 1
-
-
-def _centre(x, at, d, kind, centred):
-    """Writes D*x - sum(x), or x for RMSNorm, and returns the bits of the largest magnitude."""
-    scale, mean = 1, 0
-    if kind == 0:
-        scale = d
-        for i in range(at, at + d):
-            mean += x[i]
-    top = 0
-    for i in range(d):
-        c = scale * x[at] - mean
-        at += 1
-        centred[i] = c
-        if c < 0:
-            c = -c
-        if c > top:
-            top = c
-    bits = 0
-    while top >> bits:
-        bits += 1
-    return bits
-
-
-def _shrink(centred, d, down, limit):
-    """Shifts the values down, rounding, clamps them to +-limit, and returns the sum of their squares."""
-    half = (1 << down) >> 1
-    total = 0
-    for i in range(d):
-        c = (centred[i] + half) >> down
-        if c > limit:
-            c = limit
-        elif c < -limit:
-            c = -limit
-        centred[i] = c
-        total += c * c
-    return total
-
-
-def _isqrt(v):
-    """Returns the floor of the square root of v in [2^28, 2^30)."""
-    root, bit = 0, 1 << 28
-    while bit:
-        if v >= root + bit:
-            v -= root + bit
-            root = (root >> 1) + bit
-        else:
-            root >>= 1
-        bit >>= 2
-    return root
-
-
 def add_s8(sources, y, layer):
     """y = sat8((a*ma + b*mb + 2^14) >> 15) for n elements. layer: n, ma, mb."""
     n, ma, mb = layer
@@ -390,22 +298,6 @@ def pool_sums_s8(sums, y, layer):
             elif v < -128:
                 v = -128
         y[c] = v
-
-
-def pool_push_s8(x, ring, at, n, sums):
-    """Puts a token x (n) into a ring at ``at``, in place of the oldest, and keeps the sums (n) int32 of the ring."""
-    for c in range(n):
-        v = x[c]
-        sums[c] += v - ring[at]
-        ring[at] = v
-        at += 1
-
-
-def copy_s8(x, start, y, at, n):
-    """Copies n int8 from x[start] on to y[at] on; within one buffer only towards its beginning."""
-    for i in range(start, start + n):
-        y[at] = x[i]
-        at += 1
 
 
 def table_s8(sources, y, layer):

@@ -190,18 +190,10 @@ def windowed_attention_s8(sources, y, layer):
 
     layer: T, D, heads, left, right, softmax, multiplier, shift, bias (heads * span), None, scratch (keys + D/heads).
     """
-    _attend_all(sources, y, layer, layer[0], 0, 0)
+    attend(sources, y, layer, layer[0], 0, 0)
 
 
-def attention_step_s8(sources, y, layer, oldest, n_keys):
-    """y (D): what windowed_attention_s8 gives a query (D) that sees n_keys keys and values, itself the newest.
-
-    sources: query, keys, values; the last two are rings of left + 1 places (left + 1, D). oldest: place of the oldest.
-    """
-    _attend_all(sources, y, layer, 1, oldest, n_keys)
-
-
-def _attend_all(sources, y, layer, n_queries, oldest, n_kept):
+def attend(sources, y, layer, n_queries, oldest, n_kept):
     n_steps, d, heads, left, right, softmax, multiplier, shift, bias, _, words = layer
     q, k, v = sources
     dmax, dm, dpre, dsh = softmax
@@ -384,107 +376,6 @@ def _attend(
         i += 1
 
 
-def layer_norm_s8(sources, y, layer):
-    """y (T, D): LayerNorm (kind 0) or RMSNorm (kind 1) of each token. layer: T, D, kind, m, epsilon, E, scratch (D)."""
-    n_steps, d, kind, multiplier, epsilon, shift, words = layer
-    _norm(words, sources[0], 0, y, n_steps, d, kind, multiplier, epsilon, shift)
-
-
-@micropython.viper
-def _norm(
-    x: ptr32, w: ptr8, s: int, y: ptr8, n_steps: int, d: int, kind: int, multiplier: int, epsilon: int, shift: int
-):
-    """layer_norm_s8 on the source w; x: d int32 of scratch."""
-    centred = int(x)
-    scale = 1 if kind else d
-    bits = 0
-    while (d - 1) >> bits:
-        bits += 1
-    rmax = (29 - bits) >> 1
-    limit = 1 << rmax
-    token = int(w)
-    at = 0
-    while n_steps:
-        # Sum, smallest and largest of the values plus 128; scale * value - mean is the same for those.
-        end = token + d
-        mean = 0
-        low = 255
-        high = 0
-        w = ptr8(token)
-        while int(w) != end:
-            s = w[0] ^ 128
-            mean += s
-            if s < low:
-                low = s
-            if s > high:
-                high = s
-            w = ptr8(int(w) + 1)
-        if kind:
-            mean = 128
-        top = scale * high - mean
-        s = mean - scale * low
-        if s > top:
-            top = s
-        down = 0 - rmax
-        while top:
-            top >>= 1
-            down += 1
-        if down < 0:
-            down = 0
-
-        # Shrunk values, stored plus 2^15, and the sum of their squares.
-        start = ((1 << down) >> 1) - mean
-        v = epsilon >> 2 * down
-        w = ptr8(token)
-        x = ptr32(centred)
-        while int(w) != end:
-            s = ((w[0] ^ 128) * scale + start) >> down
-            if s > limit:
-                s = limit
-            elif s < 0 - limit:
-                s = 0 - limit
-            v += s * s
-            x[0] = s + 32768
-            w = ptr8(int(w) + 1)
-            x = ptr32(int(x) + 4)
-        if v < 1:
-            v = 1
-
-        # The integer square root of v * 2^t, in [2^28, 2^30).
-        bits = 0
-        while v >> bits:
-            bits += 1
-        t = (30 - bits) & -2
-        v <<= t
-        root = 0
-        bit = 268435456
-        while bit:
-            if v >= root + bit:
-                v -= root + bit
-                root = (root >> 1) + bit
-            else:
-                root >>= 1
-            bit >>= 2
-
-        r = (multiplier << 15) // root
-        half_shift = 14 + shift - (t >> 1)
-        x = ptr32(centred)
-        w = ptr8(int(y) + at)
-        end = int(w) + d
-        while int(w) != end:
-            s = (((x[0] - 32768) * r >> half_shift) + 1) >> 1
-            if s > 127:
-                s = 127
-            elif s < -128:
-                s = -128
-            w[0] = s
-            w = ptr8(int(w) + 1)
-            x = ptr32(int(x) + 4)
-        token += d
-        at += d
-        n_steps -= 1
-
-
 def add_s8(sources, y, layer):
     """y = sat8((a*ma + b*mb + 2^14) >> 15) for n elements. layer: n, ma, mb."""
     n, ma, mb = layer
@@ -554,27 +445,6 @@ def _mean(x: ptr32, y: ptr8, s: int, d: int, bias: int, multiplier: int, pre: in
                 s = -128
         y[c] = s
         c += 1
-
-
-@micropython.viper
-def pool_push_s8(x: ptr8, ring: ptr8, at: int, n: int, sums: ptr32):
-    """Puts a token x (n) into a ring at ``at``, in place of the oldest, and keeps the sums (n) int32 of the ring."""
-    c = 0
-    while c < n:
-        sums[c] = sums[c] + (x[c] ^ 128) - (ring[at] ^ 128)
-        ring[at] = x[c]
-        at += 1
-        c += 1
-
-
-@micropython.viper
-def copy_s8(x: ptr8, start: int, y: ptr8, at: int, n: int):
-    """Copies n int8 from x[start] on to y[at] on; within one buffer only towards its beginning."""
-    n += start
-    while start < n:
-        y[at] = x[start]
-        start += 1
-        at += 1
 
 
 def table_s8(sources, y, layer):

@@ -15,15 +15,10 @@ except (ImportError, SyntaxError, ValueError):  # no such file, no native emitte
 
     backend = "python"
 
-# In the order of the op codes, as format.OP_NAMES.
-KERNELS = (
-    ops.linear_s8,
-    ops.conv1d_s8,
-    ops.windowed_attention_s8,
-    ops.layer_norm_s8,
-    ops.add_s8,
-    ops.mean_pool_s8,
-    ops.table_s8,
-)
 requantize_s16 = ops.requantize_s16
 READS_ANY_SIGN = ops.READS_ANY_SIGN
+
+
+def extension(name):
+    """Returns the kernels that only some programs use: "norm" or "tokens"."""
+    return submodule(f"_{name}_{backend}")

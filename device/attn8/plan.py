@@ -6,7 +6,7 @@ In memory only while a model is loaded.
 from array import array
 from struct import unpack_from
 
-from .kernels import KERNELS, READS_ANY_SIGN, ops
+from .kernels import READS_ANY_SIGN, extension, ops
 
 # By op code - 16, as format.OP_NAMES.
 _N_SOURCES = b"\x01\x01\x03\x01\x02\x01\x01"
@@ -129,6 +129,21 @@ def _op_row(outline, i):
     return i + 1, name, x, y, macs
 
 
+def _kernel(index):
+    """Returns the kernel of an op code - 16, in the order of format.OP_NAMES."""
+    if index == _NORM:
+        return extension("norm").layer_norm_s8
+    return (
+        ops.linear_s8,
+        ops.conv1d_s8,
+        ops.windowed_attention_s8,
+        None,
+        ops.add_s8,
+        ops.mean_pool_s8,
+        ops.table_s8,
+    )[index]
+
+
 class Plan:
     """What a run does, and all the memory it needs.
 
@@ -162,7 +177,7 @@ class Plan:
             index = op[0] - 16
             layer = build[index](op[1], op[2], outline.shapes[read[0]], outline.shapes[i + 1])
             self.source_ids += (bytes(read) + b"\x00\x00")[:3]
-            self.steps.append((KERNELS[index], tuple([tensors[s] for s in read]), tensors[i + 1], layer))
+            self.steps.append((_kernel(index), tuple([tensors[s] for s in read]), tensors[i + 1], layer))
 
     def _scratch_values(self):
         """Returns how many int32 the neediest op keeps."""

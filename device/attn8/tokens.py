@@ -9,9 +9,10 @@ import sys
 from array import array
 
 from .checking import ModelError
-from .kernels import ops, requantize_s16
+from .kernels import extension, ops, requantize_s16
 from .tables import ERR_INPUT, ERR_STREAM
 
+steps = extension("tokens")
 _IS_CPYTHON = sys.implementation.name == "cpython"
 _BYTES = (bytes, bytearray)
 _MAX_STREAM_STEPS = 1 << 20  # of models/FORMAT.md, "Limits"
@@ -75,7 +76,7 @@ class TokenPlan:
                 n_outputs += 1
                 for kernel, x, y, layer in self._output_ops:
                     kernel(x, y, layer)
-                ops.copy_s8(self._tensor, 0, out, 0, len(out))
+                steps.copy_s8(self._tensor, 0, out, 0, len(out))
         return n_outputs
 
     def _pass_token(self):
@@ -85,7 +86,7 @@ class TokenPlan:
         for source, y, op in self._token_ops:
             fresh[y] = fresh[source] and op.push()
         if self._kept is not None and fresh[-1]:
-            ops.copy_s8(self._newest, 0, self._kept, 0, len(self._kept))
+            steps.copy_s8(self._newest, 0, self._kept, 0, len(self._kept))
 
     def _view(self, samples):
         try:
@@ -201,14 +202,14 @@ class _Conv1d:
             self._skip -= 1
             return False
         channels, kernel = self._n_channels, self._kernel
-        ops.copy_s8(self._x, 0, self._tokens, self._n * channels, channels)
+        steps.copy_s8(self._x, 0, self._tokens, self._n * channels, channels)
         self._n += 1
         if self._n < kernel:
             return False
         ops.linear_s8(self._sources, self._y, self._layer)
         self._n = max(0, kernel - self._stride)
         self._skip = max(0, self._stride - kernel)
-        ops.copy_s8(self._tokens, (kernel - self._n) * channels, self._tokens, 0, self._n * channels)
+        steps.copy_s8(self._tokens, (kernel - self._n) * channels, self._tokens, 0, self._n * channels)
         return True
 
 
@@ -228,13 +229,13 @@ class _Attention:
 
     def push(self):
         channels, place = self._n_channels, self._place
-        ops.copy_s8(self._key, 0, self._keys, place * channels, channels)
-        ops.copy_s8(self._value, 0, self._values, place * channels, channels)
+        steps.copy_s8(self._key, 0, self._keys, place * channels, channels)
+        steps.copy_s8(self._value, 0, self._values, place * channels, channels)
         self._place = place + 1 if place + 1 < self._span else 0
         if self._n < self._span:
             self._n += 1
         oldest = place + 1 - self._n
-        ops.attention_step_s8(self._sources, self._y, self._layer, oldest if oldest >= 0 else self._place, self._n)
+        steps.attention_step_s8(self._sources, self._y, self._layer, oldest if oldest >= 0 else self._place, self._n)
         return True
 
 
@@ -253,7 +254,7 @@ class _MeanPool:
         self._place = 0
 
     def push(self):
-        ops.pool_push_s8(self._x, self._tokens, self._place * self._n_channels, self._n_channels, self.sums)
+        steps.pool_push_s8(self._x, self._tokens, self._place * self._n_channels, self._n_channels, self.sums)
         self._place = self._place + 1 if self._place + 1 < self._n_steps else 0
         return True
 

@@ -4,19 +4,23 @@ Runs on MicroPython, CircuitPython and CPython, so it imports no pytest.
 """
 
 try:
+    from attn8.device import _norm_python as bytecode_norm
     from attn8.device import _python as bytecode
     from attn8.device import format, golden, model, plan, repl
+    from attn8.device.kernels import extension
     from attn8.device.kernels import ops as kernels
 
     from attn8 import device as attn8  # CPython: the host package holds the device package
 except ImportError:
     import attn8
+    import attn8._norm_python as bytecode_norm
     import attn8._python as bytecode
     import attn8.format as format
     import attn8.golden as golden
     import attn8.model as model
     import attn8.plan as plan
     import attn8.repl as repl
+    from attn8.kernels import extension
     from attn8.kernels import ops as kernels  # those of viper where the firmware has it
 
 try:
@@ -24,13 +28,17 @@ try:
 except NameError:
     LOCKED = ()
 
+norm = extension("norm")
+
 __all__ = (
     "LOCKED",
     "attn8",
     "bytecode",
+    "bytecode_norm",
     "format",
     "golden",
     "kernels",
+    "norm",
     "path",
     "plan",
     "python_model",

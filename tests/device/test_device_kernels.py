@@ -3,7 +3,7 @@
 
 from array import array
 
-from case import bytecode, golden, kernels, plan
+from case import bytecode, bytecode_norm, golden, kernels, norm, plan
 
 INT16_MAX = 32767
 
@@ -136,32 +136,32 @@ def test_layer_norm_of_alternating_values():
     x = int8(*([10, -10] * 4))
     y = int8(*([0] * 8))
     # sqrt(D)/s_y = 2.828 / 0.02 = 141.4 = 18102 * 2^-7: y = +-1/0.02 = +-50
-    kernels.layer_norm_s8((x,), y, (1, 8, 0, 18102, 0, 7, array("i", [0] * 8)))
+    norm.layer_norm_s8((x,), y, (1, 8, 0, 18102, 0, 7, array("i", [0] * 8)))
     assert list(y) == [50, -50] * 4
-    kernels.layer_norm_s8((x,), y, (1, 8, 1, 18102, 0, 7, array("i", [0] * 8)))
+    norm.layer_norm_s8((x,), y, (1, 8, 1, 18102, 0, 7, array("i", [0] * 8)))
     assert list(y) == [50, -50] * 4
 
 
 def test_layer_norm_subtracts_the_mean_and_rms_norm_does_not():
     x = int8(*([100] * 8))
     y = int8(*([1] * 8))
-    kernels.layer_norm_s8((x,), y, (1, 8, 0, 18102, 0, 7, array("i", [0] * 8)))
+    norm.layer_norm_s8((x,), y, (1, 8, 0, 18102, 0, 7, array("i", [0] * 8)))
     assert list(y) == [0] * 8
-    kernels.layer_norm_s8((x,), y, (1, 8, 1, 18102, 0, 7, array("i", [0] * 8)))
+    norm.layer_norm_s8((x,), y, (1, 8, 1, 18102, 0, 7, array("i", [0] * 8)))
     assert list(y) == [50] * 8
 
 
 def test_layer_norm_shrinks_rounding_half_up_and_clamps():
     centred = array("i", (16, 15, -16, -17, 5000, -5000))
-    assert bytecode._shrink(centred, 6, 5, 100) == 1 + 0 + 0 + 1 + 10000 + 10000
+    assert bytecode_norm._shrink(centred, 6, 5, 100) == 1 + 0 + 0 + 1 + 10000 + 10000
     assert list(centred) == [1, 0, 0, -1, 100, -100]
 
 
 def test_isqrt_is_the_floor():
     for root in (16384, 20000, 23170, 32767):
-        assert bytecode._isqrt(root * root) == root
-        assert bytecode._isqrt(root * root + 2 * root) == root
-    assert bytecode._isqrt((1 << 30) - 1) == 32767
+        assert bytecode_norm._isqrt(root * root) == root
+        assert bytecode_norm._isqrt(root * root + 2 * root) == root
+    assert bytecode_norm._isqrt((1 << 30) - 1) == 32767
 
 
 def test_add_scales_rounds_and_saturates():

@@ -27,6 +27,8 @@ MODULES = (
     "tables",
     "checking",
     "_python",
+    "_norm_python",
+    "_tokens_python",
     "kernels",
     "plan",
     "golden",
