@@ -204,3 +204,62 @@ def test_tree_of_circuitpython_is_told_apart(tmp_path):
     assert native_build.open_tree(tmp_path).implementation == "mpy"
     (tmp_path / "shared-bindings").mkdir()
     assert native_build.open_tree(tmp_path).implementation == "cp"
+
+
+def test_natmod_refuses_a_window_that_moved_between_steps(program, folder):
+    """An int8 model reads the window in place; one that went away altogether is kept for it."""
+    text = """
+import gc, attn8
+m = attn8.load("int8.a8")
+x, y = open("int8.x", "rb").read(), open("int8.y", "rb").read()
+n = len(x) // 8
+m.start(bytearray(x[:n]))
+while m.step():
+    gc.collect()
+    junk = [bytearray(b"\\xff" * n) for _ in range(50)]
+assert bytes(m.output) == y[:5]
+window = bytearray(x[:n])
+m.start(window)
+m.step()
+wall = bytearray(64)  # the buffer cannot grow where it is
+window.extend(bytes(40000))
+for length in (n + 40000, n):
+    window[length:] = b""
+    try:
+        m.step()
+    except attn8.ModelError as e:
+        print(e.code, str(e).split("got ")[1].split(",")[0])
+"""
+    assert run_text(program, folder, text).splitlines() == [
+        "34 40034 values",
+        "34 a buffer that moved since start",
+    ]
+
+
+def test_natmod_refuses_a_state_of_another_size_or_alignment(program, folder):
+    """And whatever stands in one, push stays inside its buffers and gives numbers."""
+    text = """
+import attn8, random
+m = attn8.load("stream_a.a8")
+x = open("stream_a.x", "rb").read()[:6 * 40]
+out = bytearray(m.n_outputs)
+state = m._stream_state(3)
+for bad in (state[:-1], state[:3], b"", bytearray(), memoryview(bytearray(len(state) + 8))[1:]):
+    for call in (lambda: m._push(bad, x, out), lambda: m._stream_reset(bad)):
+        try:
+            print(call())
+        except attn8.ModelError as e:
+            print(e.code)
+        except TypeError:
+            print("TypeError")
+random.seed(1)
+for _ in range(300):
+    for i in range(8, len(state)):
+        state[i] = random.getrandbits(8)
+    assert m._push(state, x, out) == 6
+    m._stream_reset(state)
+    assert bytes(state) == bytes(m._stream_state(3))
+print("survived")
+"""
+    codes = [33, 33, 33, 33, "TypeError", "TypeError", 33, 33, 30, 30]
+    assert run_text(program, folder, text).split() == [*map(str, codes), "survived"]
