@@ -143,7 +143,8 @@ class Items:
         """Returns what can be read of a buffer item by item. Raises TypeError if it is none."""
         if _IS_CPYTHON:
             view = memoryview(buffer)
-            self.n_bytes = 1 if view.format in ("h", "<h", "b", "B", "c") else 0
+            formats = ("b", "B", "c", "h", "<h") if self._array_item_bytes == 2 else ("b", "B", "c")
+            self.n_bytes = 1 if view.format in formats else 0
             return view.cast("B") if self.n_bytes else view
         if isinstance(buffer, _BYTES):
             self.n_bytes = 1

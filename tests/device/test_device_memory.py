@@ -114,6 +114,9 @@ if heap_lock:
             for view in (memoryview(x), memoryview(array(code, x))):
                 stream.push(view)  # the size of its items may have to be found out
                 push_locked(stream, [view] * 3)
+            halves = memoryview(x)[: len(x) // 2 // n * n], memoryview(x)[-n:]
+            push_all(stream, halves)
+            push_locked(stream, halves + halves)
 
     def test_push_allocates_nothing_at_the_extremes():
         for stream, x, _ in streams():

@@ -3,7 +3,7 @@
 import sys
 from array import array
 
-from case import attn8, path, python_model, raises, read, repl
+from case import LOCKED, attn8, path, python_model, raises, read, repl
 
 N_WINDOWS = 8
 
@@ -70,6 +70,17 @@ def test_start_refuses_what_run_does_and_ends_the_steps():
     m.start(window)
     assert raises(attn8.ModelError, m.start, window[:-1]).code == 34
     raises(RuntimeError, m.step)
+
+
+def test_steps_refuse_a_buffer_that_changed_its_length():
+    data = bytearray(read("int16.a8"))
+    m = attn8.load(data)
+    m.start(windows()[0])
+    try:
+        data.extend(bytes(16))
+    except LOCKED:
+        return
+    assert raises(attn8.ModelError, m.step).code == 31
 
 
 def test_step_inside_a_run_is_refused():

@@ -146,7 +146,9 @@ def test_wrong_samples_are_refused_and_change_nothing():
         limit = 32767 if name == INT16 else 127
         wrong = [b"", x[0][:-1], x[0] + b"\x00", numbers[:-1], numbers + (0,), (), None, 7]  # noqa: RUF005
         wrong += [(limit + 1,) + numbers[1:], numbers[:-1] + (-limit - 2,), (0.5,) + numbers[1:]]  # noqa: RUF005
-        wrong += [array("f", numbers), memoryview(array("f", numbers))]
+        wrong += [array("f", numbers), memoryview(array("f", numbers)), memoryview(array("i", numbers))]
+        if name != INT16:
+            wrong.append(memoryview(array("h", numbers)))
         for i in range(m.n_steps):
             for sample in wrong:
                 assert raises(attn8.ModelError, stream.push, sample).code == 34
@@ -177,9 +179,12 @@ def test_units_are_rounded_and_saturate():
     m = load()
     counts, units = m.stream(hop=1), m.stream(hop=1, units=True)
     for _ in range(m.n_steps):
-        counts.push((32767, -32768, 8193))
-        units.push((4.5, -1e30, 1.00015))  # 36864, ..., 8193.2
+        counts.push((32767, -32768, 8194))
+        units.push((4.5, -1e30, 1.0002))  # 36864, ..., 8193.6
+    assert list(units._sample) == list(counts._sample) == [32767, -32768, 8194]
     assert units.output == counts.output
+    units.push((-1.0002, 0, 1.0001))  # -8193.6, 0, 8192.8
+    assert list(units._sample) == [-8194, 0, 8193]
     assert raises(attn8.ModelError, units.push, (float("nan"), 0.0, 0.0)).code == 34
     assert raises(attn8.ModelError, units.push, (0.0, 0.0)).code == 34
 
