@@ -42,6 +42,7 @@ for source in (
     if isinstance(source, (bytes, bytearray)):
         print(attn8.check_model(source))
 m = attn8.load(data)
+print(list(m.output))
 for bad in (b"", window[:-1], window + b"\x00\x00", array("h", window)[:-1], [1, 2], None, 7, "text"):
     tell(m.run, bad)
     tell(m.predict, bad)

@@ -1,10 +1,12 @@
 """The native module as a user C module in the unix port, compiled with the port's own warnings as errors."""
 
+import re
+
 import pytest
 
 import micropython_builds as builds
 from attn8 import micropython as mp
-from tools import need
+from tools import core_sources, need
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +17,13 @@ def program():
 
 def test_usermod_passes_every_device_test():
     builds.check_device_tests(builds.device_test_output("usermod"), "native")
+
+
+@pytest.mark.parametrize("name", ["natmod/Makefile", "usermod/micropython.mk", "usermod/micropython.cmake"])
+def test_usermod_and_natmod_list_the_whole_core(name):
+    """CMake is not run here, so its list is at least complete."""
+    listed = set(re.findall(r"\b(a8_\w+\.c)\b", (builds.MODULES / name).read_text(encoding="utf-8")))
+    assert listed == {path.name for path in core_sources()} - {"a8_host.c"}
 
 
 def test_usermod_leaves_the_python_kernels_and_the_checker_out(program):
