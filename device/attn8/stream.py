@@ -43,6 +43,9 @@ class Stream:
     def _wide(self):
         return self._limit > 127
 
+    def __repr__(self):
+        return f"Stream of {self.model.name!r}, hop {self.hop}"
+
     def reset(self):
         """Begins a new recording."""
         self._ready = False

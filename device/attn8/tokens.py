@@ -36,7 +36,10 @@ class TokenPlan:
         self.reset()
 
     def _make_ops(self, model, times):
-        """Sorts the ops into those of each token, (source, y, Op), and those of an output, (kernel, x, y, layer)."""
+        """Sorts the ops into those of each token, (source, y, keeper, call), and those of an output, (call).
+
+        A call is (kernel, sources, y, layer); a keeper makes it when earlier tokens are needed too, else it is None.
+        """
         self._fresh = bytearray(len(times))  # which tensors have a new token
         self._token_ops, self._output_ops = [], []
         for i, step in enumerate(model._steps):
@@ -44,10 +47,13 @@ class TokenPlan:
             if times[source] is None:
                 self._output_ops.append(step)
                 continue
-            op = _OPS.get(step[0], _Op)(step, *model._ops[i][2])
-            self._token_ops.append((source, i + 1, op))
-            if step[0] is ops.mean_pool_s8:
-                self._output_ops.append((ops.pool_sums_s8, op.sums, step[2], step[3]))
+            kernel, x, y, layer = step
+            shape = model._ops[i][2]
+            keeper = _KEEPERS[kernel](step, *shape) if kernel in _KEEPERS else None
+            call = None if keeper else (kernel, x, y, (layer[0] // shape[0],) + layer[1:])  # of one token: T or T*D
+            self._token_ops.append((source, i + 1, keeper, call))
+            if kernel is ops.mean_pool_s8:
+                self._output_ops.append((ops.pool_sums_s8, keeper.sums, y, layer))
         self._kept = None  # the outputs of the newest token, if no pool takes it
         if times[-1] is not None:
             self._kept = self._tensor = array("b", bytes(model.n_outputs))
@@ -56,8 +62,9 @@ class TokenPlan:
     def reset(self):
         """Begins a recording."""
         self._due = self._n_steps  # samples until the next output
-        for _, _, op in self._token_ops:
-            op.reset()
+        for _, _, keeper, _ in self._token_ops:
+            if keeper:
+                keeper.reset()
 
     def push(self, samples, out):
         """Takes k samples, writes the last output that became due among them, and returns how many did."""
@@ -83,8 +90,15 @@ class TokenPlan:
         """Gives the input's token to all ops in front of the pools that it reaches."""
         fresh = self._fresh
         fresh[0] = 1
-        for source, y, op in self._token_ops:
-            fresh[y] = fresh[source] and op.push()
+        for source, y, keeper, call in self._token_ops:
+            if not fresh[source]:
+                fresh[y] = 0
+            elif keeper:
+                fresh[y] = keeper.push()
+            else:
+                kernel, x, tensor, layer = call
+                kernel(x, tensor, layer)
+                fresh[y] = 1
         if self._kept is not None and fresh[-1]:
             steps.copy_s8(self._newest, 0, self._kept, 0, len(self._kept))
 
@@ -165,24 +179,6 @@ class Items:
         return self._last_bytes
 
 
-class _Op:
-    """An op that needs the newest token only: the kernel of a window of one token."""
-
-    def __init__(self, step, n_steps, n_channels):
-        """Takes a step of the Model, and the shape of its first source in a window."""
-        self._kernel, self._x, self._y, layer = step
-        count = layer[0] // n_steps  # T or T*D
-        self._layer = (count,) + layer[1:]
-
-    def reset(self):
-        """Forgets earlier tokens."""
-
-    def push(self):
-        """Takes the newest token of each source; returns whether a token came out."""
-        self._kernel(self._x, self._y, self._layer)
-        return True
-
-
 class _Conv1d:
     """Keeps the tokens under the kernel, the oldest first: a linear op on all their values is the convolution."""
 
@@ -260,7 +256,7 @@ class _MeanPool:
         return True
 
 
-_OPS = {ops.conv1d_s8: _Conv1d, ops.windowed_attention_s8: _Attention, ops.mean_pool_s8: _MeanPool}
+_KEEPERS = {ops.conv1d_s8: _Conv1d, ops.windowed_attention_s8: _Attention, ops.mean_pool_s8: _MeanPool}
 
 
 def _clear(numbers):

@@ -211,6 +211,10 @@ def test_python_tells_which_op_sees_what_is_to_come():
     assert "got 5 later tokens that each token sees, expected 0" in str(e)
 
 
+def test_repr_tells_model_and_hop():
+    assert repr(load().stream(12)) == "Stream of 'random', hop 12"
+
+
 def test_hop_is_a_positive_number():
     m = load()
     for hop in (0, -1, 2.5, "7"):
