@@ -18,11 +18,10 @@ _MAX_FILE_BYTES = 1 << 24
 def load(source):
     """Checks a model file and prepares it to run.
 
-    With the native module the weights stay where they are, whatever holds them. A path is read once; a file in ROMFS
-    is not read at all if its bytes begin at a multiple of 4. A buffer that does not is copied.
-    The viper kernels do the same, at any alignment. The bytecode kernels need signed bytes: a path is read into one
-    array of these, which takes twice the size of the file while it is read. They use a buffer in place where its bytes
-    are signed or can be seen so; for bytes, bytearray and ROM on MicroPython they cannot, and the weights are copied.
+    With the native module and with the viper kernels the weights stay where they are, at any alignment: a path is read
+    once, and a file in ROMFS not at all. The bytecode kernels need signed bytes: a path is read into one array of
+    these, which takes twice the size of the file while it is read. They use a buffer in place where its bytes are
+    signed or can be seen so; for bytes, bytearray and ROM on MicroPython they cannot, and the weights are copied.
     Keep the buffer as it is while the model is used.
 
     Args:
