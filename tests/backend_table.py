@@ -1,4 +1,7 @@
-"""``python tests/backend_table.py``: runs the device tests on every back end and prints the table of the README."""
+"""``python tests/backend_table.py``: runs the device tests on every back end and prints the table of the README.
+
+With --write it puts the table there.
+"""
 
 import re
 import sys
@@ -6,7 +9,9 @@ import sys
 import pytest
 
 import micropython_builds as builds
+import readme
 
+IN_README = re.compile(r"(?<=<!-- output: backends -->\n)(?:\|.*\|\n)+")
 HEAD = ("back end", "where", "words", "device tests passed")
 
 
@@ -32,8 +37,17 @@ def table(names=tuple(builds.BACKENDS)):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
+def write(lines):
+    """Puts the table into the README."""
+    text = readme.README.read_text(encoding="utf-8")
+    readme.README.write_text(IN_README.sub(lambda _: f"{lines}\n", text), encoding="utf-8")
+
+
 if __name__ == "__main__":
     try:
-        print(table())
+        lines = table()
+        print(lines)
+        if "--write" in sys.argv:
+            write(lines)
     except (LookupError, pytest.fail.Exception, pytest.skip.Exception) as error:
         sys.exit(str(error))
