@@ -15,6 +15,7 @@ import pytest
 from attn8 import micropython as mp
 from attn8 import native_build
 from attn8.micropython_wasm import WASM
+from models import random_model
 from tools import ROOT, need, need_micropython_tree, need_wasm, run, scratch
 
 MODULES = ROOT / "native_modules"
@@ -40,13 +41,11 @@ def natmod(arch):
 
 @cache
 def unix_program():
-    """Returns the path of a unix MicroPython with the user module, and the test model frozen, eight times."""
-    from make_files import make_files
-
+    """Returns the path of a unix MicroPython with the user module, and a model frozen, eight times."""
     need("gcc")
     target, frozen = scratch() / "unix", scratch() / "frozen"
     frozen.mkdir()
-    data = Path(make_files(), "int16.a8").read_bytes()
+    data = random_model(3)
     # Eight copies, each one byte further from a multiple of 8, wherever the compiler puts the first.
     data += bytes((1 - len(data)) % 8)
     (frozen / "frozen_model.py").write_text(f"copies, n_bytes = {data * 8!r}, {len(data)}\n", encoding="utf-8")

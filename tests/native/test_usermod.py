@@ -55,11 +55,12 @@ views = [memoryview(frozen_model.copies)[i * frozen_model.n_bytes:][:n] for i in
 cost(lambda: views[0])  # the first load also imports
 in_ram, model_bytes = cost(lambda: bytearray(views[0]))
 for view in views:
-    print(addressof(view) % 8, in_ram - cost(lambda: view)[0], model_bytes)
+    print(addressof(view) % 8, in_ram, cost(lambda: view)[0], model_bytes)
 """
     with mp.workspace() as folder:
         lines = builds.run_unix(program, folder, "-c", text).splitlines()
     rows = [list(map(int, line.split())) for line in lines]
-    assert {shift for shift, _, _ in rows} == set(range(8))
-    for _, saved, model_bytes in rows:
-        assert model_bytes <= saved <= model_bytes + 128
+    assert {row[0] for row in rows} == set(range(8))
+    for _, in_ram, in_rom, model_bytes in rows:
+        assert model_bytes <= in_ram - in_rom <= model_bytes + 128
+        assert in_rom < model_bytes * 3 / 4
