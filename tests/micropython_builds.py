@@ -64,13 +64,12 @@ def m3_firmware():
     port, target = need_micropython_tree() / "ports" / "qemu", scratch() / "qemu-m3"
     script = scratch() / "mps2.ld"
     # The port's script has no place for the unwind tables that libgcc brings.
-    text = (port / "mcu" / "arm" / "mps2.ld").read_text(encoding="utf-8").rstrip()
-    script.write_text(
-        text.removesuffix("}") + "    /DISCARD/ : { *(.ARM.exidx*) *(.ARM.extab*) }\n}\n", encoding="utf-8"
-    )
+    text = (port / "mcu" / "arm" / "mps2.ld").read_text(encoding="utf-8")
+    script.write_text(f"{text}SECTIONS {{ /DISCARD/ : {{ *(.ARM.exidx*) *(.ARM.extab*) }} }}\n", encoding="utf-8")
     clock, modules = ROOT / "tests" / "native" / "qemu_clock", scratch() / "modules-m3"
     modules.mkdir()
-    (modules / "clock").symlink_to(clock)
+    if "ticks_us" not in (port / "mphalport.c").read_text(encoding="utf-8"):  # newer ports have a clock
+        (modules / "clock").symlink_to(clock)
     (modules / "attn8").symlink_to(MODULES / "usermod")
     options = (
         "BOARD=MPS2_AN385",

@@ -172,8 +172,13 @@ static mp_obj_t read_short_text(reader_t *r)
     return r->at < r->end ? (r->at++, read_text(r, r->at[-1])) : mp_obj_new_str("", 0);
 }
 
-/* The interpreter reads the float, for floats are passed differently by soft-float and hard-float code. */
-static mp_obj_t float_at(const uint8_t *p) { return mp_binary_get_val_array('f', (void *)p, 0); }
+/* The interpreter reads the float, for floats are passed differently by soft-float and hard-float code; it reads an
+ * aligned one. */
+static mp_obj_t float_at(const uint8_t *p)
+{
+    uint32_t bits = a8_u32(p);
+    return mp_binary_get_val_array('f', &bits, 0);
+}
 
 static mp_obj_t *items_of(mp_obj_t tuple) { return ((mp_obj_tuple_t *)MP_OBJ_TO_PTR(tuple))->items; }
 

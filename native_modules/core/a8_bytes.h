@@ -11,6 +11,9 @@ static inline uint32_t a8_u32(const uint8_t *p) { return a8_u16(p) | a8_u16(p + 
 
 /* The same for inner loops: one load instead of four where target and file have one byte order and p is, as it nearly
  * always is, a multiple of 4. */
+#ifdef __GNUC__
+__attribute__((always_inline))
+#endif
 static inline uint32_t a8_u32_fast(const uint8_t *p)
 {
 #if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
