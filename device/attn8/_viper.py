@@ -4,9 +4,10 @@ Names, arguments and bytes are those of _python.py, which is the readable form. 
 can compile or load this file, so kernels.py expects that it may fail, and nothing else imports it.
 
 What shapes the code: only the first three variables of a viper function live in registers (two in an .mpy), so those
-are the two pointers and the sum of the inner loop. A product is written (byte ^ 128) * word + sum, because that order
-spills no register. byte ^ 128 is the signed value plus 128, and 128 times the other factors is taken off the sum
-beforehand. So bytes need not be signed or aligned, and weights are read where they are, in RAM or in flash.
+are the sum of the inner loop and its pointers. The sum is among the first two, for a turn reads and writes it, where
+it only reads a pointer. A product is written (byte ^ 128) * word + sum, because that order spills no register. byte ^
+128 is the signed value plus 128, and 128 times the other factors is taken off the sum beforehand. So bytes need not be
+signed or aligned, and weights are read where they are, in RAM or in flash.
 
 ``word`` is 32 on a 64-bit MicroPython, where ptr32 reads without sign, else 0: x << word >> word gives the sign back.
 """
@@ -80,7 +81,7 @@ def linear_s8(sources, y, layer):
     n_steps, n_inputs, n_outputs, w, rows, low, high, _, words = layer
     bias, multiplier, pre, half_post = rows
     _multiply(
-        words, w, 0, sources[0], y, bias, multiplier, pre, half_post,
+        words, 0, w, sources[0], y, bias, multiplier, pre, half_post,
         n_steps * n_inputs, n_inputs, n_inputs, 0, n_steps, n_outputs, low, high,
     )  # fmt: skip
 
@@ -94,14 +95,14 @@ def conv1d_s8(sources, y, layer):
     bias, multiplier, pre, half_post = rows
     first = -pad_left * n_channels
     _multiply(
-        words, w, 0, sources[0], y, bias, multiplier, pre, half_post,
+        words, 0, w, sources[0], y, bias, multiplier, pre, half_post,
         n_steps * n_channels, kernel * n_channels, stride * n_channels, first, n_out, n_outputs, low, high,
     )  # fmt: skip
 
 
 @micropython.viper
 def _multiply(
-    x: ptr32, w: ptr8, s: int, source: ptr8, y: ptr8, bias: ptr32, multiplier: ptr16, pre: ptr8, half_post: ptr8,
+    x: ptr32, s: int, w: ptr8, source: ptr8, y: ptr8, bias: ptr32, multiplier: ptr16, pre: ptr8, half_post: ptr8,
     n_values: int, n_inputs: int, hop: int, first: int, n_steps: int, n_outputs: int, low: int, high: int,
 ):  # fmt: skip
     """y (n_steps, n_outputs): linear op on n_inputs values of the source from ``first`` on, then ``hop`` further.
@@ -126,10 +127,21 @@ def _multiply(
         w = ptr8(int(source) + k)
         stop += int(source)
         s = 0
+        stop_of_4s = stop - ((stop - int(w)) & 3)
+        while int(w) != stop_of_4s:
+            x[0] = (w[0] ^ 128) - 128
+            s = x[0] + s
+            x[1] = (w[1] ^ 128) - 128
+            s = x[1] + s
+            x[2] = (w[2] ^ 128) - 128
+            s = x[2] + s
+            x[3] = (w[3] ^ 128) - 128
+            s = x[3] + s
+            w = ptr8(int(w) + 4)
+            x = ptr32(int(x) + 16)
         while int(w) != stop:
-            k = (w[0] ^ 128) - 128
-            x[0] = k
-            s += k
+            x[0] = (w[0] ^ 128) - 128
+            s = x[0] + s
             w = ptr8(int(w) + 1)
             x = ptr32(int(x) + 4)
         while int(x) != end:
@@ -201,14 +213,14 @@ def attend(sources, y, layer, n_queries, oldest, n_kept):
     most_keys = min(n_steps, left + right + 1)
     for h in range(heads):
         _attend(
-            words, k, 0, q, k, v, y, bias, EXP, h, head_size, d, n_queries, left, right,
+            k, 0, words, q, k, v, y, bias, EXP, h, head_size, d, n_queries, left, right,
             most_keys, dmax, dm, dpre, dsh - 1, multiplier, shift, oldest, n_kept,
         )  # fmt: skip
 
 
 @micropython.viper
 def _attend(
-    x: ptr32, w: ptr8, s: int, q: ptr8, k: ptr8, v: ptr8, y: ptr8, bias: ptr32, exp: ptr8, h: int, head_size: int,
+    w: ptr8, s: int, x: ptr32, q: ptr8, k: ptr8, v: ptr8, y: ptr8, bias: ptr32, exp: ptr8, h: int, head_size: int,
     d: int, n_steps: int, left: int, right: int,
     most_keys: int, dmax: int, dm: int, dpre: int, half_dsh: int, multiplier: int, shift: int, oldest: int, n_kept: int,
 ):  # fmt: skip
@@ -380,12 +392,11 @@ def add_s8(sources, y, layer):
     """y = sat8((a*ma + b*mb + 2^14) >> 15) for n elements. layer: n, ma, mb."""
     n, ma, mb = layer
     a, b = sources
-    _add(a, b, 0, y, n, ma, mb, 16384 - 128 * (ma + mb))
+    _add(0, 0, a, b, y, n, ma, mb, 16384 - 128 * (ma + mb))
 
 
 @micropython.viper
-def _add(a: ptr8, b: ptr8, s: int, y: ptr8, n: int, ma: int, mb: int, start: int):
-    i = 0
+def _add(s: int, i: int, a: ptr8, b: ptr8, y: ptr8, n: int, ma: int, mb: int, start: int):
     while i < n:
         s = ((a[i] ^ 128) * ma + (b[i] ^ 128) * mb + start) >> 15
         if s > 127:

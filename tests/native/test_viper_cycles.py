@@ -16,7 +16,9 @@ from attn8.graph import Requantize
 from attn8.micropython import device_folder
 from tools import need, run
 
-BUDGET = 30  # cycles a MAC at K = 64
+# Cycles a MAC at K = 64 and 8 tokens, by number of outputs. On a board the call of linear_s8 adds 0.3 (64 outputs) and
+# 1.8 (8 outputs) to them; all of it must stay within 30.
+BUDGETS = {8: 22, 64: 19}
 N_ARGUMENTS = 17  # of _multiply, which only it has
 # push {r1-r7, lr}; sub sp; ldr r7, [r0, #4]; ldr r6, [r7, #8]; ...; movs r2, #N_ARGUMENTS; cmp r0, r2
 ENTRY = rb"\xfe\xb5.\xb0\x47\x68\xbe\x68.{24}" + bytes((N_ARGUMENTS,)) + rb"\x22\x90\x42"
@@ -66,7 +68,7 @@ def multiply(code, n_steps, n_inputs, n_outputs):
         addresses.append(at)
         at += (len(buffer) + 3) & ~3
     scratch, weights, source, y, *numbers = addresses
-    arguments = [scratch, weights, 0, source, y, *numbers, x.size, n_inputs, n_inputs, 0, n_steps, n_outputs, -128, 127]
+    arguments = [scratch, 0, weights, source, y, *numbers, x.size, n_inputs, n_inputs, 0, n_steps, n_outputs, -128, 127]
     cpu.write(ARGUMENTS, b"".join((v & 0xFFFFFFFF).to_bytes(4, "little") for v in arguments))
     _, cycles = cpu.call(CODE, (FUNCTION, N_ARGUMENTS, 0, ARGUMENTS), RAM_ADDRESS + RAM_BYTES, 1_000_000)
     expected = arithmetic.requantize_rows(arithmetic.linear_accumulate(x[None], w), rows)[0]
@@ -74,9 +76,9 @@ def multiply(code, n_steps, n_inputs, n_outputs):
     return cycles
 
 
-@pytest.mark.parametrize("n_outputs", [8, 64])
-def test_viper_linear_stays_within_30_cycles_a_mac(code, n_outputs):
-    assert multiply(code, 4, 64, n_outputs) <= BUDGET * 4 * 64 * n_outputs
+@pytest.mark.parametrize("n_outputs", BUDGETS)
+def test_viper_linear_stays_within_its_cycles_a_mac(code, n_outputs):
+    assert multiply(code, 8, 64, n_outputs) <= BUDGETS[n_outputs] * 8 * 64 * n_outputs
 
 
 @pytest.mark.parametrize("n_inputs", [1, 13, 16, 50])
