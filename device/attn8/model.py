@@ -90,9 +90,9 @@ class Model(ModelMethods):
             ModelError: INPUT or OUTPUT if a buffer has the wrong length or type, MOVED if the model's did change.
             RuntimeError: if called inside a run of the same model.
         """
-        self._enter("run")
+        self._enter()
         try:
-            self._check_data()
+            self._check_data("run")
             if out is None:
                 out = self.output
             elif len(out) != self.n_outputs:
@@ -107,9 +107,9 @@ class Model(ModelMethods):
 
     def start(self, window):
         """Begins a run of one op a ``step``. The window must stay as it is until the last; raises what run does."""
-        self._enter("start")
+        self._enter()
         try:
-            self._check_data()
+            self._check_data("run")
             self._take(window)
             self._next = 0
         finally:
@@ -122,12 +122,11 @@ class Model(ModelMethods):
             RuntimeError: if no window was started, or run, push or selftest came between.
             ModelError: MOVED.
         """
-        i = self._next
-        self._enter("step")
+        i = self._enter()
         try:
+            self._check_data("run")
             if i < 0:
                 raise RuntimeError("no run to go on with: none was started, or another came between; call start again")
-            self._check_data()
             kernel, x, y, layer = self._steps[i]
             kernel(x, y, layer)
             if i + 1 < len(self._steps):
@@ -138,15 +137,18 @@ class Model(ModelMethods):
         finally:
             self._busy = False
 
-    def _enter(self, what):
+    def _enter(self):
+        """Marks the model as busy and returns the op that a step would run; a run in an interrupt may have ended it."""
         if self._busy:
-            raise RuntimeError(f"{what} was called inside a run of the same model; load the model twice")
+            raise RuntimeError("run was called inside a run of the same model; load the model twice")
         self._busy = True
+        i = self._next
         self._next = -1
+        return i
 
-    def _check_data(self):
+    def _check_data(self, where):
         if len(self._data) != self._data_length:
-            raise ModelError(ERR_MOVED, "run", f"{len(self._data)} bytes", self._data_length)
+            raise ModelError(ERR_MOVED, where, f"{len(self._data)} bytes", self._data_length)
 
     def predict(self, window=None):
         """Runs one window, or takes the last run's output, and returns (label, score 0..100): see decide."""
@@ -195,9 +197,9 @@ class Model(ModelMethods):
 
     def _push(self, state, samples, out):
         """Gives a stream k samples, writes the last output that became due, and returns how many did."""
-        self._enter("push")
+        self._enter()
         try:
-            self._check_data()
+            self._check_data("push")
             return state.push(samples, out)
         finally:
             self._busy = False

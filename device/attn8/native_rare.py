@@ -30,7 +30,7 @@ def fault(m, code, got, where):
         return _stream_fault(got)
     elif code == ERR_INPUT:
         size = f"k*{m.n_channels}" if where == "push" else f"{m.n_steps}*{m.n_channels}"
-        got, expected = _found(got, where), f"{size} {m.input_type}"
+        got, expected = _found(got), f"{size} {m.input_type}"
     elif code == ERR_OUTPUT:
         got, expected = f"{got} bytes", m.n_outputs
     elif code == ERR_MOVED:
@@ -52,7 +52,7 @@ def _stream_fault(data):
     return ModelError(ERR_STREAM)
 
 
-def _found(got, where):
+def _found(got):
     """Says what was given: its number of values, its typecode, or the type of what is no buffer."""
     if got is None:
         return "a buffer that moved since start"
@@ -60,4 +60,4 @@ def _found(got, where):
         return f"{got} values"
     if isinstance(got, str):
         return f"a buffer of format '{got}'"
-    return f"no contiguous buffer but {got}" if where == "push" else f"no buffer but {got}"
+    return f"no buffer but {got}"

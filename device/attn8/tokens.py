@@ -106,7 +106,8 @@ class TokenPlan:
         try:
             return self._items.view(samples)
         except TypeError:
-            raise self._error(f"no contiguous buffer but {type(samples)}") from None
+            contiguous = "contiguous " if _IS_CPYTHON else ""
+            raise self._error(f"no {contiguous}buffer but {type(samples)}") from None
 
     def _n_samples(self, samples):
         """Returns how many samples there are, of which _take must know whether they lie there as bytes."""
