@@ -94,7 +94,7 @@ def test_step_inside_a_run_is_refused():
 
     m._steps[0] = (reenter, read_tensors, written, layer)
     m.run(windows()[0])
-    assert "load the model twice" in str(errors[0])
+    assert str(errors[0]) == "run was called inside a run of the same model; load the model twice"
 
 
 def test_output_is_that_of_the_last_run():
@@ -137,6 +137,7 @@ def test_tables_are_aligned_columns():
     for table in (load().ops(), load().profile(windows()[0])):
         assert isinstance(table, list)
         assert len(repr(table).split("\n")) == len(table)
+        assert str(table) == repr(table)
 
 
 class Board:
@@ -146,18 +147,29 @@ class Board:
         self.freq = lambda: clock_hz
 
 
-def on_board(function, clock_hz):
-    """Calls the function as on a board whose machine.freq() returns clock_hz."""
+def on_board(function, clock_hz, processor=4):
+    """Calls the function as on a board whose machine.freq() returns clock_hz, by default with a Cortex-M0+."""
+    real, repl._processor = repl._processor, processor
     missing = "machine" not in sys.modules
     before = sys.modules.get("machine")
     sys.modules["machine"] = Board(clock_hz)
     try:
         return function()
     finally:
+        repl._processor = real
         if missing:
             del sys.modules["machine"]
         else:
             sys.modules["machine"] = before
+
+
+def test_window_ms_is_told_on_a_cortex_m0plus_only():
+    for m in (load(), python_model("int16.a8")):
+        m.kernels = "viper"
+        assert on_board(lambda m=m: m.window_ms, 125_000_000) > 0
+        for processor in (0, 2, 5, 7, 8, 11):
+            assert on_board(lambda m=m: m.window_ms, 125_000_000, processor) is None
+        assert "~" not in repr(m)
 
 
 def test_window_ms_is_cycles_through_the_clock():

@@ -165,6 +165,13 @@ def test_refusals_say_what_a_sample_is():
     assert "stream(units=True) takes floats" in str(raises(attn8.ModelError, stream.push, (1, 2, 0.5)))
 
 
+def test_run_and_push_say_the_same_of_what_is_no_buffer():
+    m = load()
+    for call in (m.run, m.stream().push):
+        text = str(raises(attn8.ModelError, call, 7)).replace("no contiguous buffer", "no buffer")
+        assert f"got no buffer but {int}, expected " in text
+
+
 def test_units_become_counts():
     m = load()  # 8192 counts a g
     stream = m.stream(units=True)
@@ -234,7 +241,7 @@ def test_push_inside_a_run_is_refused():
 
     m._steps[0] = (reenter, read_tensors, written, layer)
     m.run(recording(m, INT16, m.n_steps))
-    assert len(errors) == 1 and "load the model twice" in str(errors[0])
+    assert [str(e) for e in errors] == ["run was called inside a run of the same model; load the model twice"]
     assert outputs(stream, samples(m, INT16, 40)) == expected(m, INT16, 40)
 
 
