@@ -12,7 +12,8 @@ class Stream:
     """The outputs of the model over all samples since reset: when n_steps have come, then every ``hop`` samples.
 
     Made by ``Model.stream``; several streams of one model do not disturb each other. push allocates nothing, but for
-    numbers that are floats.
+    numbers that are floats; and without ``_attn8`` a block of several samples costs 48 bytes if it is another
+    memoryview than the last two (an array, bytes or one sample cost nothing).
 
     Attributes:
         model, hop.    output: array('b') of n_outputs, overwritten at each hop.

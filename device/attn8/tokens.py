@@ -31,7 +31,7 @@ class TokenPlan:
             self._input_layer = (1,) + model._input_layer[1:]
             self._counts = array("h", bytes(2 * self._n_channels))
         self._make_ops(model, timing(model))
-        self._items = Items(2 if self._wide else 1)
+        self._items = Items(2 if self._wide else 1, self._n_channels)
         self._in_bytes = False
         self.reset()
 
@@ -142,14 +142,28 @@ class TokenPlan:
         return ModelError(ERR_INPUT, "push", got, f"k*{self._n_channels} {'int16' if self._wide else 'int8'}")
 
 
-class Items:
-    """Tells the size of a buffer's items. MicroPython does not say that of a memoryview, and finding out costs memory:
+class _Index:
+    """Tells with what it is indexed."""
 
-    the last two are remembered, for a driver that fills a buffer by halves has two.
+    def __getitem__(self, index):
+        return index
+
+
+_ALL = _Index()[:]  # MicroPython has no slice(), and writing [:] costs memory each time before 1.26
+
+
+class Items:
+    """Tells the size of a buffer's items. Most MicroPythons do not say that of a memoryview.
+
+    One sample of it is copied, which fails unless the items fit. For blocks finding out costs memory; the last two are
+    remembered, for a driver that fills a buffer by halves has two.
     """
 
-    def __init__(self, array_item_bytes):
+    def __init__(self, array_item_bytes, n_channels):
         self._array_item_bytes = array_item_bytes
+        one = bytes(array_item_bytes * n_channels)
+        self._numbers = memoryview(array("h" if array_item_bytes == 2 else "b", one))
+        self._bytes = memoryview(bytearray(one))
         self._last = self._before = None
         self._last_bytes = self._before_bytes = 0
         self.n_bytes = 0  # of an item of what ``view`` saw last; 0 for another type
@@ -172,11 +186,22 @@ class Items:
         return buffer
 
     def _found(self, view):
+        if view is self._last:
+            return self._last_bytes
         if view is self._before:
             return self._before_bytes
-        if view is not self._last:
-            self._before, self._before_bytes = self._last, self._last_bytes
-            self._last, self._last_bytes = view, len(bytes(view[:1]))
+        n = len(view)
+        try:
+            if n == len(self._numbers):
+                self._numbers[_ALL] = view
+                return self._array_item_bytes
+            if n == len(self._bytes):
+                self._bytes[_ALL] = view
+                return 1
+        except (TypeError, ValueError):  # another size, or a firmware that assigns no slices
+            pass
+        self._before, self._before_bytes = self._last, self._last_bytes
+        self._last, self._last_bytes = view, len(bytes(view[:1]))
         return self._last_bytes
 
 

@@ -114,6 +114,10 @@ if heap_lock:
             for view in (memoryview(x), memoryview(array(code, x))):
                 stream.push(view)  # the size of its items may have to be found out
                 push_locked(stream, [view] * 3)
+            samples = range(0, len(x) // n)
+            push_locked(stream, [memoryview(x)[i * n : i * n + n] for i in samples])
+            view, c = memoryview(array(code, x)), stream.model.n_channels
+            push_locked(stream, [view[i * c : i * c + c] for i in samples])
             halves = memoryview(x)[: len(x) // 2 // n * n], memoryview(x)[-n:]
             push_all(stream, halves)
             push_locked(stream, halves + halves)
