@@ -127,6 +127,26 @@ def test_streams_and_runs_of_one_model_do_not_disturb_each_other():
         assert got == y[:4]
 
 
+def test_push_may_run_from_schedule():
+    try:
+        from micropython import schedule
+    except ImportError:  # CPython and small builds: the callback runs at once
+        schedule = None
+    m = load()
+    stream, found, left = m.stream(), [], list(samples(m))
+
+    def push(sample):
+        if stream.push(sample):
+            found.append(array("b", stream.output))
+        left.pop(0)
+
+    for n in range(len(left), 0, -1):
+        (schedule or (lambda call, sample: call(sample)))(push, left[0])
+        while len(left) == n:  # the interpreter calls back between two turns
+            pass
+    assert found == expected(m)
+
+
 def test_predict_decides_on_the_last_output():
     m = load()
     stream = m.stream()
