@@ -156,6 +156,7 @@ def info(data):
         "input_type": "int8" if g.input_requantize is None else "int16",
         "channels": g.channels,
         "units": g.units,
+        "counts_per_unit": [float(v) for v in g.counts_per_unit],
         "sample_rate_hz": g.sample_rate_hz,
         "hop": g.hop,
         "n_outputs": len(g.labels),
@@ -202,6 +203,7 @@ def _facts(info):
     table = Table(box=None, show_header=False, pad_edge=False)
     for what, value in (
         ("window", f"{steps} samples x {channels} channels ({', '.join(info['channels'])}), {kind}"),
+        ("scale", _scales(info)),
         ("classes", f"{info['n_outputs']}: {', '.join(info['labels'])}"),
         ("parameters", f"{info['parameters']:,}"),
         ("MACs a window", f"{info['macs']:,}"),
@@ -211,6 +213,15 @@ def _facts(info):
     ):
         table.add_row(what, Text(value))
     return table
+
+
+def _scales(info):
+    """Returns the counts of one unit of each channel, in words."""
+    parts = [
+        f"{name}: {counts:g} counts a {unit or 'unit'}" if counts else f"{name}: not known"
+        for name, unit, counts in zip(info["channels"], info["units"], info["counts_per_unit"], strict=True)
+    ]
+    return ", ".join(parts)
 
 
 def _account_table(info):

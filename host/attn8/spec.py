@@ -110,7 +110,9 @@ ERRORS = (
     ErrorCode(31, "MOVED", "the model's buffer moved or changed its length after load", "keep it, or load again"),
     ErrorCode(32, "BUSY", "run was called inside a run of the same model", "load the model twice"),
     ErrorCode(33, "MEMORY", "the memory given for model or arena is too small", "give as much as the model asks for"),
-    ErrorCode(34, "INPUT", "the window has the wrong length or type", "give T*C values, time first"),
+    ErrorCode(
+        34, "INPUT", "these are no values of a window or sample", "give run T*C values, time first; give push C of them"
+    ),
     ErrorCode(35, "OUTPUT", "the output buffer has the wrong length", "give n_outputs bytes"),
     ErrorCode(36, "SELFTEST", "the outputs differ from the golden vectors in the file", "do not use this build"),
     ErrorCode(37, "STREAM", "the model cannot run as a stream", "train it with model.causal = true"),

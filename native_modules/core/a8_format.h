@@ -142,7 +142,7 @@ typedef enum {
     A8_ERR_MOVED = -31, /* the model's buffer moved or changed its length after load */
     A8_ERR_BUSY = -32, /* run was called inside a run of the same model */
     A8_ERR_MEMORY = -33, /* the memory given for model or arena is too small */
-    A8_ERR_INPUT = -34, /* the window has the wrong length or type */
+    A8_ERR_INPUT = -34, /* these are no values of a window or sample */
     A8_ERR_OUTPUT = -35, /* the output buffer has the wrong length */
     A8_ERR_SELFTEST = -36, /* the outputs differ from the golden vectors in the file */
     A8_ERR_STREAM = -37, /* the model cannot run as a stream */

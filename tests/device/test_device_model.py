@@ -85,7 +85,7 @@ def test_wrong_windows_are_refused():
         None,
     ):
         e = raises(attn8.ModelError, m.run, window)
-        assert e.code == 34 and "expected 24*3 int16; give T*C values, time first" in str(e)
+        assert e.code == 34 and "expected 24*3 int16; give run T*C values, time first" in str(e)
     floats = array("f", [0.0] * (len(x) // 2))
     assert raises(attn8.ModelError, m.run, floats).code == 34
     assert m.run(x) == windows("int16")[0][1]  # and a refusal leaves the model as it was
