@@ -11,6 +11,38 @@ __all__ = ("Model", "check_model", "map_file", "new_buffer", "open_model")
 
 _IS_CPYTHON = sys.implementation.name == "cpython"
 _BYTES = (bytes, bytearray)
+_SIZED = (array, memoryview)
+
+
+class _Index:
+    """Tells with what it is indexed."""
+
+    def __getitem__(self, index):
+        return index
+
+
+ALL = _Index()[:]  # MicroPython has no slice(), and writing [:] costs memory each time before 1.26
+_BEHIND_THE_LAST = _Index()[1 << 29 :]
+_NOTHING = (None, bytearray(), array("h"))  # of items of 1 and 2 bytes
+
+
+def item_bytes(buffer, likely):
+    """Returns 1, 2 or another number: the bytes of an item of an array or memoryview. MicroPython seldom tells.
+
+    No items, written behind the last, are refused if theirs is another size; that takes no memory, but for the error
+    where the ``likely`` size is not it. Where nothing can be written one item is copied, for 48 bytes. An unsigned
+    'H' cannot be told from 'h'.
+    """
+    n = likely
+    for _ in range(2):
+        try:
+            buffer[_BEHIND_THE_LAST] = _NOTHING[n]
+            return n
+        except ValueError:
+            n = 3 - n
+        except TypeError:  # read-only, or a firmware that assigns no slices
+            return len(bytes(memoryview(buffer)[:1]))
+    return 0
 
 
 def map_file(f):
@@ -79,8 +111,9 @@ class Model(ModelMethods):
 
         Args:
             window: T*C int16 counts, time first: an array('h'), their 2*T*C little-endian bytes, or anything with
-                the buffer protocol (other types than array, bytes, bytearray and memoryview cost a memoryview object).
-                int8 models take T*C int8.
+                the buffer protocol; int8 models take T*C int8. Costs memory for other types than array, bytes,
+                bytearray and memoryview, and 48 bytes for a memoryview that cannot be written. MicroPython takes
+                an array('H') for an array('h').
             out: a buffer of n_outputs bytes. Without it ``output`` is returned, overwritten by the next run.
 
         Returns:
@@ -208,10 +241,7 @@ class Model(ModelMethods):
         """Checks the window and makes the first tensor from it."""
         window = self._as_bytes(window) if _IS_CPYTHON else self._as_buffer(window)
         if self._wide:
-            try:
-                requantize_s16(window, self._input, self._input_layer)
-            except TypeError:
-                raise self._input_error("values that are no integers") from None
+            requantize_s16(window, self._input, self._input_layer)
             return
         x = self._input
         for i in range(self._n_values):
@@ -239,21 +269,17 @@ class Model(ModelMethods):
         """MicroPython and CircuitPython, where only some builds tell the size of an item."""
         if isinstance(window, _BYTES):
             item = 1
-        elif isinstance(window, array):
-            item = 2 if self._wide else 1
         else:
-            if not isinstance(window, memoryview):
+            if not isinstance(window, _SIZED):
                 try:
                     window = memoryview(window)
                 except TypeError:
                     raise self._input_error(f"no buffer but {type(window)}") from None
-            item = getattr(window, "itemsize", 0)
+            item = getattr(window, "itemsize", 0) or item_bytes(window, 2 if self._wide else 1)
         n = len(window)
-        if self._wide:
-            fits = (n == self._n_values and item != 1) or (n == 2 * self._n_values and item != 2)
-        else:
-            fits = n == self._n_values and item != 2
-        if not fits:
+        if not (item == 1 or (self._wide and item == 2)):
+            raise self._input_error("another type of buffer")
+        if n * item != (2 * self._n_values if self._wide else self._n_values):
             raise self._input_error(f"{n} values")
         return window
 

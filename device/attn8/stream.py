@@ -13,7 +13,8 @@ class Stream:
 
     Made by ``Model.stream``; several streams of one model do not disturb each other. push allocates nothing, but for
     numbers that are floats; and without ``_attn8`` a block of several samples costs 48 bytes if it is another
-    memoryview than the last two (an array, bytes or one sample cost nothing).
+    read-only memoryview than the last two, and an array of bytes after one of int16, or the other way, an error's.
+    Without ``_attn8`` MicroPython also takes an array('H') for an array('h').
 
     Attributes:
         model, hop.    output: array('b') of n_outputs, overwritten at each hop.
@@ -81,8 +82,12 @@ class Stream:
         return self.model.decide(self.output) if self._ready else (None, 0)
 
     def _check_length(self, numbers):
-        if len(numbers) != self.model.n_channels:
-            raise self._error(f"{len(numbers)} numbers", self.model.n_channels)
+        try:
+            n = len(numbers)
+        except TypeError:
+            raise self._error(f"no sequence but {type(numbers)}", f"{self.model.n_channels} numbers") from None
+        if n != self.model.n_channels:
+            raise self._error(f"{n} numbers", self.model.n_channels)
 
     def _take_counts(self, numbers):
         self._check_length(numbers)
@@ -100,10 +105,13 @@ class Stream:
         self._check_length(numbers)
         limit = self._limit
         for i in range(len(numbers)):
-            v = numbers[i] * self._scales[i]
-            if v != v:
-                raise self._error(v, "numbers")
-            self._sample[i] = limit if v > limit else -limit - 1 if v < -limit - 1 else round(v)
+            try:
+                v = numbers[i] * self._scales[i]
+                if v != v:
+                    raise ValueError
+                self._sample[i] = limit if v > limit else -limit - 1 if v < -limit - 1 else round(v)
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                raise self._error("what is no number", "numbers") from None
 
     def _error(self, got, expected):
         return ModelError(ERR_INPUT, "push", got, expected)

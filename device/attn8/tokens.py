@@ -10,11 +10,13 @@ from array import array
 
 from .checking import ModelError
 from .kernels import extension, ops, requantize_s16
+from .model import ALL, item_bytes
 from .tables import ERR_INPUT, ERR_STREAM
 
 steps = extension("tokens")
 _IS_CPYTHON = sys.implementation.name == "cpython"
 _BYTES = (bytes, bytearray)
+_SIZED = (array, memoryview)
 _MAX_STREAM_STEPS = 1 << 20  # of models/FORMAT.md, "Limits"
 
 
@@ -72,10 +74,7 @@ class TokenPlan:
         n = self._n_samples(samples)
         n_outputs = 0
         for i in range(n):
-            try:
-                self._take(samples, i, n)
-            except TypeError:
-                raise self._error("values that are no integers") from None
+            self._take(samples, i, n)
             self._pass_token()
             self._due -= 1
             if not self._due:
@@ -142,25 +141,15 @@ class TokenPlan:
         return ModelError(ERR_INPUT, "push", got, f"k*{self._n_channels} {'int16' if self._wide else 'int8'}")
 
 
-class _Index:
-    """Tells with what it is indexed."""
-
-    def __getitem__(self, index):
-        return index
-
-
-_ALL = _Index()[:]  # MicroPython has no slice(), and writing [:] costs memory each time before 1.26
-
-
 class Items:
-    """Tells the size of a buffer's items. Most MicroPythons do not say that of a memoryview.
+    """Tells the size of a buffer's items, without memory where that can be.
 
-    One sample of it is copied, which fails unless the items fit. For blocks finding out costs memory; the last two are
-    remembered, for a driver that fills a buffer by halves has two.
+    A memoryview may be read-only: one sample of it is copied, which fails unless the items fit. For a block in one,
+    finding out costs memory; the last two are remembered, for a driver that fills a buffer by halves has two.
     """
 
     def __init__(self, array_item_bytes, n_channels):
-        self._array_item_bytes = array_item_bytes
+        self._array_item_bytes = self._likely = array_item_bytes
         one = bytes(array_item_bytes * n_channels)
         self._numbers = memoryview(array("h" if array_item_bytes == 2 else "b", one))
         self._bytes = memoryview(bytearray(one))
@@ -177,32 +166,41 @@ class Items:
             return view.cast("B") if self.n_bytes else view
         if isinstance(buffer, _BYTES):
             self.n_bytes = 1
-        elif isinstance(buffer, array):
-            self.n_bytes = self._array_item_bytes
         else:
-            if not isinstance(buffer, memoryview):
+            if not isinstance(buffer, _SIZED):
                 buffer = memoryview(buffer)
             self.n_bytes = getattr(buffer, "itemsize", 0) or self._found(buffer)
         return buffer
 
-    def _found(self, view):
-        if view is self._last:
+    def _found(self, buffer):
+        if buffer is self._last:
             return self._last_bytes
-        if view is self._before:
+        if buffer is self._before:
             return self._before_bytes
+        if isinstance(buffer, memoryview):
+            n = self._of_one_sample(buffer)
+            if n:
+                return n
+        n = item_bytes(buffer, self._likely)
+        if n == 1 or n == 2:
+            self._likely = n
+        self._before, self._before_bytes = self._last, self._last_bytes
+        self._last, self._last_bytes = buffer, n
+        return n
+
+    def _of_one_sample(self, view):
+        """Returns the size of an item if the view is one sample, else 0."""
         n = len(view)
         try:
             if n == len(self._numbers):
-                self._numbers[_ALL] = view
+                self._numbers[ALL] = view
                 return self._array_item_bytes
             if n == len(self._bytes):
-                self._bytes[_ALL] = view
+                self._bytes[ALL] = view
                 return 1
         except (TypeError, ValueError):  # another size, or a firmware that assigns no slices
             pass
-        self._before, self._before_bytes = self._last, self._last_bytes
-        self._last, self._last_bytes = view, len(bytes(view[:1]))
-        return self._last_bytes
+        return 0
 
 
 class _Conv1d:

@@ -53,10 +53,10 @@ def push_all(stream, samples):
 
 def test_heap_grows_as_little_by_many_pushes_as_by_one():
     for stream, x, n in streams():
-        samples = [bytes(x[i : i + n]) for i in range(0, len(x), n)]
-        push_all(stream, samples)
-        push_all(stream, samples)
-        assert growth(stream.push, samples[0], 20) == growth(stream.push, samples[0], 60)
+        code = "h" if stream.model.input_type == "int16" else "b"
+        for sample in (bytes(x[:n]), array("B", x[:n]), array(code, x[:n]), array(code, x[: 2 * n])):
+            push_all(stream, [sample] * 60)
+            assert growth(stream.push, sample, 20) == growth(stream.push, sample, 60)
 
 
 def test_heap_grows_as_little_by_many_runs_as_by_one():
@@ -84,6 +84,7 @@ if heap_lock:
             if m.input_type == "int16":
                 windows.append(array("h", bytes(as_bytes)))
                 windows.append(memoryview(array("h", bytes(as_bytes))))
+            windows.append(array("B", bytes(as_bytes)))
             for window in windows:
                 for target in (out, None, bytearray(m.n_outputs), memoryview(out)):
                     run_locked(m, window, target)
@@ -110,6 +111,7 @@ if heap_lock:
             push_locked(stream, blocks)
             push_locked(stream, [bytearray(block) for block in blocks])
             push_locked(stream, [array(code, block) for block in blocks])
+            push_locked(stream, [array("B", block) for block in blocks])
             push_locked(stream, [tuple(array(code, block)) for block in blocks[:-1]])
             for view in (memoryview(x), memoryview(array(code, x))):
                 stream.push(view)  # the size of its items may have to be found out

@@ -46,11 +46,11 @@ def test_model_may_begin_at_any_byte():
 def test_windows_of_every_type_give_the_same():
     m = attn8.load(path("int16.a8"))
     for x, y in windows("int16"):
-        for window in (x, bytearray(x), memoryview(x), array("h", x), memoryview(array("h", x))):
+        for window in (x, bytearray(x), memoryview(x), array("h", x), memoryview(array("h", x)), array("B", x)):
             assert m.run(window) == y
     m = attn8.load(path("int8.a8"))
     for x, y in windows("int8"):
-        for window in (x, bytearray(x), memoryview(x), array("b", x), memoryview(array("b", x))):
+        for window in (x, bytearray(x), memoryview(x), array("b", x), memoryview(array("B", x))):
             assert m.run(window) == y
 
 
@@ -86,12 +86,14 @@ def test_wrong_windows_are_refused():
     ):
         e = raises(attn8.ModelError, m.run, window)
         assert e.code == 34 and "expected 24*3 int16; give run T*C values, time first" in str(e)
-    floats = array("f", [0.0] * (len(x) // 2))
-    assert raises(attn8.ModelError, m.run, floats).code == 34
+    for code in ("f", "i", "l", "q", "b", "B"):  # of bytes it is half a window
+        numbers = array(code, [0] * (len(x) // 2))
+        assert raises(attn8.ModelError, m.run, numbers).code == 34
+        assert raises(attn8.ModelError, m.run, memoryview(numbers)).code == 34
     assert m.run(x) == windows("int16")[0][1]  # and a refusal leaves the model as it was
     m = attn8.load(path("int8.a8"))
     x = windows("int8")[0][0]
-    for window in (x[:-1], bytes(x) + b"\x00", bytes(x) + bytes(x)):
+    for window in (x[:-1], bytes(x) + b"\x00", bytes(x) + bytes(x), array("h", list(x)), array("i", list(x))):
         assert raises(attn8.ModelError, m.run, window).code == 34
 
 

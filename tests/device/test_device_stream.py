@@ -98,6 +98,30 @@ def test_samples_of_every_type_give_the_same():
             assert outputs(m.stream(), blocks) == y
 
 
+def test_array_of_bytes_is_taken_as_the_bytes_of_samples():
+    for name in NAMES:
+        m = load(name)
+        y = expected(m, name, m.n_steps)
+        for code in ("b", "B"):
+            assert outputs(m.stream(), [array(code, x) for x in samples(m, name, m.n_steps)]) == y
+            blocks = [array(code, recording(m, name, m.n_steps))]
+            assert outputs(m.stream(), blocks + [memoryview(blocks[0])])[:1] == y  # noqa: RUF005
+
+
+def test_arrays_of_another_size_than_the_samples_are_refused():
+    for name in (INT16, "stream_b"):
+        m = load(name)
+        stream, n = m.stream(), 2 * m.n_channels
+        for code in ("i", "l", "q", "f") + (() if name == INT16 else ("h",)):
+            for k in (m.n_channels, n):
+                assert raises(attn8.ModelError, stream.push, array(code, [0] * k)).code == 34
+                assert raises(attn8.ModelError, stream.push, memoryview(array(code, [0] * k))).code == 34
+        if name == INT16:
+            for code in ("b", "B"):  # half a sample, and one and a half
+                for k in (m.n_channels, 3 * m.n_channels):
+                    assert raises(attn8.ModelError, stream.push, array(code, [0] * k)).code == 34
+
+
 def test_reset_begins_a_new_recording():
     for name in NAMES:
         m = load(name)
@@ -214,6 +238,15 @@ def test_units_are_rounded_and_saturate():
     assert list(units._sample) == [-8194, 0, 8193]
     assert raises(attn8.ModelError, units.push, (float("nan"), 0.0, 0.0)).code == 34
     assert raises(attn8.ModelError, units.push, (0.0, 0.0)).code == 34
+
+
+def test_units_refuse_what_is_no_sequence_of_numbers():
+    m = load()
+    units = m.stream(hop=1, units=True)
+    for sample in (3, None, ("a",) * 3, [None] * 3, ((1,),) * 3, "abc", {1, 2, 3}):
+        e = raises(attn8.ModelError, units.push, sample)
+        assert e.code == 34 and "numbers; " in str(e)
+    assert [units.push((0, 0, 0)) for _ in range(m.n_steps)] == [0] * (m.n_steps - 1) + [1]
 
 
 def test_units_need_a_scale_in_the_file():
