@@ -24,7 +24,7 @@ _MODULES = {"Detector": "detector", "Sampler": "sampler", "be16": "samples", "i2
 def __getattr__(name):
     """Imports a public name that only some programs use. dir() asks for every word that MicroPython knows."""
     if name not in _MODULES:
-        raise AttributeError(f"attn8 has no {name}")
+        raise AttributeError(f"module 'attn8' has no attribute '{name}'")
     module = __import__(f"{__name__}.{_MODULES[name]}", None, None, (name,))
     value = globals()[name] = getattr(module, name)
     return value

@@ -235,11 +235,55 @@ def test_public_names_are_few_and_explained():
     assert len(attn8.__all__) <= 15
     assert attn8.backend in ("python", "viper", "native")
     assert len(attn8.__version__.split(".")) == 3
-    lines = attn8.help()
-    assert sorted([line[0].split("(")[0] for line in lines]) == sorted(attn8.__all__)
-    for line in lines:
-        assert 5 < len(line[1]) < 90 or line[0] == "help()"
-    assert "\nSampler(read, rate_hz)  keeps the rate" in repr(lines)
+    explained = [line[0].split("(")[0] for line in help_module().lines()]
+    for name in attn8.__all__:
+        assert explained.count(name) == 1
+
+
+def help_module():
+    from sys import modules
+
+    assert attn8.help
+    return modules[attn8.__name__ + ".names"]
+
+
+def explained_calls():
+    """Returns what help shows in its first column, each call with all its arguments."""
+    calls = []
+    for left, right in help_module().lines():
+        assert 5 < len(right) < 62
+        if left.startswith(" "):
+            calls[-1] += left
+        elif left:
+            calls.append(left)
+    return calls
+
+
+def test_help_prints_its_table():
+    names, printed = help_module(), []
+    names.print = printed.append
+    try:
+        assert attn8.help() is None
+    finally:
+        del names.print
+    assert [repr(table) for table in printed] == [repr(names.lines())]
+    assert repr(printed[0]).startswith("load(source)  ")
+
+
+def test_help_tells_what_there_is_and_its_arguments():
+    model = attn8.load(path("stream_a.a8"))
+    owners = {"m": model, "s": model.stream()}
+    try:
+        from inspect import signature
+    except ImportError:
+        signature = None
+    for call in explained_calls():
+        name, _, arguments = call.partition("(")
+        owner, _, attribute = name.rpartition(".")
+        found = getattr(owners.get(owner, attn8), attribute)
+        assert (callable(found) and attribute not in ("Model", "ModelError")) == bool(arguments)
+        if arguments and signature:
+            assert str(signature(found)) == "(" + arguments
 
 
 def test_rare_names_are_imported_when_they_are_asked_for():
@@ -250,4 +294,5 @@ def test_rare_names_are_imported_when_they_are_asked_for():
         assert getattr(attn8, name) is getattr(modules[f"{package}.{module}"], name)
         assert name in attn8.__all__ and name in dir(attn8)
     assert not hasattr(attn8, "no_such_name")
-    raises(AttributeError, getattr, attn8, "Detectors")
+    e = raises(AttributeError, getattr, attn8, "Detectors")
+    assert str(e) == "module 'attn8' has no attribute 'Detectors'"
