@@ -12,6 +12,7 @@ from array import array
 import attn8
 
 OTHER_HZ = 100  # how often the other task wants to run
+MAX_GAP = 3  # lost samples that the next one stands in for; after more everything begins anew
 
 
 class MadeUp:
@@ -54,6 +55,10 @@ class Windows:
         self.next, self.window = [array("h" if model.input_type == "int16" else "b", [0] * self.n) for _ in "ab"]
         self.filled, self.task = 0, None
 
+    def reset(self):
+        """Begins a new window: none may hold a hole."""
+        self.filled = 0
+
     def push(self, sample):
         for v in sample:
             self.next[self.filled] = v
@@ -78,6 +83,9 @@ class Streaming:
     def __init__(self, model):
         self.stream = model.stream()
 
+    def reset(self):
+        self.stream.reset()
+
     def push(self, sample):
         if self.stream.push(sample):
             show(*self.stream.predict())
@@ -95,7 +103,12 @@ async def classify(model, sampler, n_samples):
         classifier = Windows(model)
     n = 0
     async for sample in sampler:
-        classifier.push(sample)
+        times = 1 + sampler.gap
+        if sampler.gap > MAX_GAP:
+            classifier.reset()
+            times = 1
+        for _ in range(times):
+            classifier.push(sample)
         n += 1
         if n == n_samples:
             return

@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from array import array
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import attn8
 from attn8 import device, micropython
 from attn8.pack import pack
 from attn8.reference import Reference
@@ -135,3 +138,142 @@ def test_asyncio_example_lets_others_run_between_any_two_layers(capsys):
     asyncio.run(main())
     assert set(range(1, len(model.ops()))) <= set(turns)
     assert predictions(capsys.readouterr().out.splitlines())
+
+
+GAPS = {5: 1, 20: 3, 40: 2, 60: 4}  # samples lost before a sample; the last is too many
+
+
+class Lossy:
+    """A sampler of numbered samples that lost those of GAPS."""
+
+    def __init__(self, n_channels):
+        self.sample = np.arange(n_channels) * 100
+        self.n = self.gap = self.late = self.lost = 0
+
+    def __iter__(self):
+        return self
+
+    def __aiter__(self):
+        return self
+
+    def __next__(self):
+        self.gap, self.n = GAPS.get(self.n, 0), self.n + 1
+        return array("h", (self.sample * self.n % 4001).tolist())
+
+    async def __anext__(self):
+        for _ in range(5):  # time for the layers of a window
+            await asyncio.sleep(0)
+        return next(self)
+
+
+def with_gaps_filled(n_channels):
+    """Returns the recordings that a program should see of N_SAMPLES lossy samples."""
+    sampler, recordings = Lossy(n_channels), [[]]
+    for _ in range(N_SAMPLES):
+        sample = list(next(sampler))
+        if sampler.gap > 3:
+            recordings.append([])
+        recordings[-1] += [sample] * (1 if sampler.gap > 3 else 1 + sampler.gap)
+    return [np.array(x, np.int16) for x in recordings]
+
+
+def outputs_with_gaps(data):
+    """Returns the outputs of the reference over these recordings at each hop."""
+    return [y for x in with_gaps_filled(6) for y in Reference(data).run_recording(x)]
+
+
+@pytest.fixture
+def lossy_folder(tmp_path, monkeypatch):
+    """A folder with a model whose samplers lose samples; returns a function that packs the model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attn8, "Sampler", lambda read, rate_hz: Lossy(6))
+
+    def write(data):
+        (tmp_path / "model.a8").write_bytes(data)
+        return data
+
+    return write
+
+
+def test_streaming_example_fills_short_gaps_and_begins_anew_after_long_ones(lossy_folder, capsys):
+    data = lossy_folder(model_bytes("causal"))
+    example_module("streaming.py").main(N_SAMPLES)
+    shown = predictions(capsys.readouterr().out.splitlines())
+    assert shown == expected_lines(device.load(data), outputs_with_gaps(data))
+
+
+@pytest.mark.parametrize("kind", ["causal", "looks ahead"])
+def test_asyncio_example_fills_short_gaps_and_begins_anew_after_long_ones(lossy_folder, capsys, kind):
+    data = lossy_folder(model_bytes(kind))
+    model, example = device.load(data), example_module("stream_asyncio.py")
+    asyncio.run(example.classify(model, Lossy(6), N_SAMPLES))
+    if kind == "looks ahead":
+        windows = [x[: len(x) // 16 * 16].reshape(-1, 16, 6) for x in with_gaps_filled(6)]
+        outputs = Reference(data).run(np.concatenate(windows))
+    else:
+        outputs = outputs_with_gaps(data)
+    shown = predictions(capsys.readouterr().out.splitlines())
+    assert shown == expected_lines(model, outputs)
+
+
+IMU_CHANNELS, IMU_UNITS = ["ax", "ay", "az", "wx", "wy", "wz"], ["g"] * 3 + ["rad/s"] * 3
+
+
+def imu_model(**fields):
+    """A model of six channels that was trained on other counts than the sensor gives."""
+    graph = build_graph(CAUSAL, seed=4)
+    graph.channels, graph.units = IMU_CHANNELS, IMU_UNITS
+    graph.counts_per_unit = np.array([16384.0, 1000.0, 8192.0, 1876.0, 100.0, 939.65])
+    for name, value in fields.items():
+        setattr(graph, name, value)
+    return device.load(pack(graph))
+
+
+class FakeI2C:
+    """The registers of an MPU6050 in which lie the given words."""
+
+    words = (0,) * 7
+
+    def __init__(self, *_, **__):
+        pass
+
+    def writeto_mem(self, address, register, data):
+        pass
+
+    def readfrom_mem_into(self, address, register, out):
+        out[:] = np.array(self.words, ">i2").tobytes()
+
+
+@pytest.fixture
+def imu(monkeypatch):
+    """Returns a function: (model, words of the sensor) -> what the example's sensor reads."""
+    monkeypatch.setitem(sys.modules, "machine", SimpleNamespace(I2C=FakeI2C, Pin=int))
+
+    def read(model, words):
+        monkeypatch.setattr(FakeI2C, "words", words)
+        return list(example_module("streaming.py").open_sensor(model).read())
+
+    return read
+
+
+def test_streaming_example_turns_the_counts_of_its_sensor_into_those_of_the_model(imu):
+    model = imu_model()
+    for words in [(4096, 4096, -4096, 77, 940, -940, 940), (30000, -30000, 123, 0, -32768, 32767, -1)]:
+        got = imu(model, words)
+        wanted = model.stream(units=True)  # the same in units
+        values = np.delete(words, 3) / [4096, 4096, 4096, 939.65, 939.65, 939.65]
+        wanted.push(values.tolist())
+        np.testing.assert_allclose(got, list(wanted._sample), atol=3)
+    assert imu(model, (32767,) * 7)[0] == 32767  # saturates
+    assert imu(model, (-32768,) * 7)[0] == -32768
+
+
+def test_streaming_example_gives_raw_counts_to_a_model_without_a_scale(imu):
+    words = (1, -2, 32767, 9, -32768, 5, 6)
+    assert imu(imu_model(counts_per_unit=np.zeros(6)), words) == [1, -2, 32767, -32768, 5, 6]
+
+
+@pytest.mark.parametrize("fields", [{"units": ["m/s2"] * 3 + IMU_UNITS[3:]}, {"channels": IMU_CHANNELS[::-1]}])
+def test_streaming_example_refuses_a_model_of_another_sensor(imu, fields):
+    with pytest.raises(ValueError, match=r"got \['ax \[g\]', .* expected those of the model: \['"):
+        imu(imu_model(**fields), (0,) * 7)
