@@ -16,10 +16,11 @@ import pytest
 
 import attn8
 from attn8 import device, micropython
+from attn8.micropython_wasm import WASM
 from attn8.pack import pack
 from attn8.reference import Reference
 from models import Shape, build_graph
-from tools import ROOT, need
+from tools import ROOT, need, need_wasm
 
 EXAMPLES = ROOT / "device" / "examples"
 CAUSAL = Shape(n_steps=16, n_channels=6, n_outputs=4).causal(hop=4)
@@ -277,3 +278,39 @@ def test_streaming_example_gives_raw_counts_to_a_model_without_a_scale(imu):
 def test_streaming_example_refuses_a_model_of_another_sensor(imu, fields):
     with pytest.raises(ValueError, match=r"got \['ax \[g\]', .* expected those of the model: \['"):
         imu(imu_model(**fields), (0,) * 7)
+
+
+SCALE_WITHOUT_HEAP = """
+import attn8, micropython, streaming
+model = attn8.load("model.a8")
+scale = streaming.Scale(model, CHANNELS, (4096, 4096, 4096, 939.65, 939.65, 939.65))
+def put():
+    micropython.heap_lock()
+    try:
+        for value in (-32768, -1, 0, 77, 32767):
+            for i in range(6):
+                scale.put(i, value)
+    finally:
+        micropython.heap_unlock()
+put()
+print(list(scale.sample))
+"""
+
+
+@pytest.mark.parametrize("interpreter", [micropython.UNIX, WASM], ids=lambda interpreter: interpreter.name)
+def test_scaling_a_sample_allocates_nothing_and_gives_the_same_everywhere(interpreter):
+    if interpreter is WASM:
+        need_wasm()
+    else:
+        need("micropython")
+    model = imu_model(counts_per_unit=np.array([8191.9, 1000.0, 8192.0, 1e-3, 100.0, 1e5]))
+    example = example_module("streaming.py")
+    scale = example.Scale(model, example.Mpu6050.CHANNELS, example.Mpu6050.COUNTS_PER_UNIT)
+    for i in range(6):
+        scale.put(i, 32767)
+    with micropython.workspace() as folder:
+        (folder / "model.a8").write_bytes(model._data)
+        shutil.copy(EXAMPLES / "streaming.py", folder)
+        script = SCALE_WITHOUT_HEAP.replace("CHANNELS", repr(example.Mpu6050.CHANNELS))
+        (folder / "scale.py").write_text(script, encoding="utf-8")
+        assert interpreter.run_script(folder, "scale.py").split("\n")[0] == str(list(scale.sample))
