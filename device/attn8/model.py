@@ -9,6 +9,7 @@ from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, EXP
 
 __all__ = ("Model", "check_model", "map_file", "new_buffer", "open_model")
 
+_BUSY = "run was called inside a run of the same model; load the model twice"
 _IS_CPYTHON = sys.implementation.name == "cpython"
 _BYTES = (bytes, bytearray)
 _SIZED = (array, memoryview)
@@ -173,7 +174,7 @@ class Model(ModelMethods):
     def _enter(self):
         """Marks the model as busy and returns the op that a step would run; a run in an interrupt may have ended it."""
         if self._busy:
-            raise RuntimeError("run was called inside a run of the same model; load the model twice")
+            raise RuntimeError(_BUSY)
         self._busy = True
         i = self._next
         self._next = -1
@@ -226,6 +227,8 @@ class Model(ModelMethods):
         return TokenPlan(self, hop)
 
     def _stream_reset(self, state):
+        if self._busy:  # perhaps with this very state
+            raise RuntimeError(_BUSY)
         state.reset()
 
     def _push(self, state, samples, out):

@@ -1,6 +1,7 @@
 """be16 and i2s32: bytes as sensors and microphones send them become int16 samples, without allocation."""
 
 import sys
+from array import array
 
 from .checking import submodule
 
@@ -25,6 +26,7 @@ def be16(src, dst):
     Raises:
         ValueError: if a length does not fit.    TypeError: if src holds no bytes or dst cannot be written.
     """
+    _check_bytes("be16", src)
     n, left_over = len(src) // 2, len(src) % 2
     if left_over:
         raise ValueError(f"be16: src: got {len(src)} bytes, expected a multiple of 2")
@@ -43,6 +45,7 @@ def i2s32(src, dst, shift):
     Raises:
         ValueError: if a length or the shift does not fit.    TypeError: if src holds no bytes or dst is read-only.
     """
+    _check_bytes("i2s32", src)
     n, left_over = len(src) // 4, len(src) % 4
     if left_over:
         raise ValueError(f"i2s32: src: got {len(src)} bytes, expected a multiple of 4")
@@ -50,6 +53,12 @@ def i2s32(src, dst, shift):
         raise ValueError(f"i2s32: shift: got {shift}, expected 0..31")
     if n or len(dst):
         loops.i2s32(src, dst, n, _kind("i2s32", dst, n), shift)
+
+
+def _check_bytes(name, src):
+    """Refuses what holds no bytes, as far as it tells: MicroPython's arrays do not."""
+    if not isinstance(src, (bytes, bytearray, memoryview, array)):
+        raise TypeError(f"{name}: src: got {type(src)}, expected bytes, a bytearray or a memoryview of one")
 
 
 def _kind(name, dst, n):
@@ -69,11 +78,24 @@ def _item(dst):
     kept = dst[0]
     try:
         dst[0] = -300
-        found = _INT16 if dst[0] == -300 else _SIGNED_BYTES if dst[0] < 0 else _BYTES
+        found = {-300: _INT16, -44: _SIGNED_BYTES, 212: _BYTES}.get(dst[0])
     except (OverflowError, ValueError):  # CPython and CircuitPython do not wrap
-        found = _BYTES if _refuses(dst, -1) else _SIGNED_BYTES
+        found = (_BYTES if _refuses(dst, -1) else _SIGNED_BYTES) if _refuses(dst, 256) else None
+    if found == _INT16 and not _wraps(dst):
+        found = None
     dst[0] = kept
+    if found is None:
+        raise TypeError(f"dst: got {type(dst)} of another item, expected array('h') or bytes")
     return found
+
+
+def _wraps(dst):
+    """Says whether an item that holds -300 holds no more than 16 bits."""
+    try:
+        dst[0] = 70000
+        return dst[0] != 70000
+    except (OverflowError, ValueError):
+        return True
 
 
 def _refuses(dst, value):

@@ -50,8 +50,8 @@ class Stream:
 
     def reset(self):
         """Begins a new recording."""
-        self._ready = False
         self.model._stream_reset(self._state)
+        self._ready = False
 
     def push(self, sample):
         """Takes one sample, or a block of samples. Returns how many outputs became due: 0, or 1 at a hop.

@@ -11,7 +11,7 @@ from array import array
 from .checking import ModelError
 from .kernels import extension, ops, requantize_s16
 from .model import ALL, item_bytes
-from .tables import ERR_INPUT, ERR_STREAM
+from .tables import ERR_INPUT, ERR_OUTPUT, ERR_STREAM
 
 steps = extension("tokens")
 _IS_CPYTHON = sys.implementation.name == "cpython"
@@ -70,6 +70,9 @@ class TokenPlan:
 
     def push(self, samples, out):
         """Takes k samples, writes the last output that became due among them, and returns how many did."""
+        if len(out) != len(self._tensor):
+            raise ModelError(ERR_OUTPUT, "push", f"{len(out)} bytes", len(self._tensor))
+        out[0] = out[0]  # a kernel of viper would write to what is read-only
         samples = self._view(samples)
         n = self._n_samples(samples)
         n_outputs = 0
@@ -82,7 +85,7 @@ class TokenPlan:
                 n_outputs += 1
                 for kernel, x, y, layer in self._output_ops:
                     kernel(x, y, layer)
-                steps.copy_s8(self._tensor, 0, out, 0, len(out))
+                steps.copy_s8(self._tensor, 0, out, 0, len(self._tensor))
         return n_outputs
 
     def _pass_token(self):
@@ -222,15 +225,16 @@ class _Conv1d:
         if self._skip:  # between two kernels
             self._skip -= 1
             return False
-        channels, kernel = self._n_channels, self._kernel
-        steps.copy_s8(self._x, 0, self._tokens, self._n * channels, channels)
-        self._n += 1
-        if self._n < kernel:
+        channels, kernel, n = self._n_channels, self._kernel, self._n
+        steps.copy_s8(self._x, 0, self._tokens, n * channels, channels)
+        if n + 1 < kernel:
+            self._n = n + 1
             return False
         ops.linear_s8(self._sources, self._y, self._layer)
-        self._n = max(0, kernel - self._stride)
-        self._skip = max(0, self._stride - kernel)
-        steps.copy_s8(self._tokens, (kernel - self._n) * channels, self._tokens, 0, self._n * channels)
+        n = max(0, kernel - self._stride)
+        steps.copy_s8(self._tokens, (kernel - n) * channels, self._tokens, 0, n * channels)
+        # Last, for a Ctrl-C anywhere before must not leave more tokens than there is room for.
+        self._n, self._skip = n, max(0, self._stride - kernel)
         return True
 
 

@@ -530,7 +530,7 @@ class Reference:
         from . import stream
 
         x = as_windows(np.asarray(x)[None], len(x), self.graph.n_channels, self.dtype)[0]
-        return stream.run_recording(self.model, self._input(x), hop or self.graph.hop)
+        return stream.run_recording(self.model, self._input(x), self.graph.hop if hop is None else hop)
 
     def _outputs(self, x):
         """Runs a batch, dropping each tensor behind its last reader."""

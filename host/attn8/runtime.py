@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import reference, spec
+from . import reference, spec, stream
 from .errors import DataError, ToolMissingError
 
 COMPILERS = ("cc", "gcc", "clang")
@@ -277,7 +277,7 @@ class CStream:
     """State of a CModel on one recording. Raises attn8.ModelError STREAM if the model is not causal."""
 
     def __init__(self, model, hop):
-        self.model, self.hop = model, hop
+        self.model, self.hop = model, stream.checked_hop(hop)
         n_bytes = _core().a8_stream_bytes(model._model.ctypes.data)
         _raise_for(n_bytes)
         self.state = _aligned(n_bytes)
@@ -292,6 +292,7 @@ class CStream:
     def push(self, samples):
         """Takes samples (n, C); returns how many outputs were due, the last of which is in ``output``."""
         m = self.model
+        samples = np.ascontiguousarray(reference.as_windows(samples[None], len(samples), m.n_channels, m.dtype)[0])
         buffers = (m._bytes, m._arena, self.state, samples, self.output)
         flat = [n for b in buffers for n in (b.ctypes.data, b.nbytes)]
         n_outputs = _core().a8_stream_push(m._model.ctypes.data, *flat)
@@ -300,7 +301,7 @@ class CStream:
 
     def push_all(self, x):
         """Pushes x (n, C) one sample at a time; returns all outputs, int8 (n_hops, n_outputs)."""
-        x = np.ascontiguousarray(reference.as_windows(x[None], len(x), self.model.n_channels, self.model.dtype)[0])
+        x = reference.as_windows(x[None], len(x), self.model.n_channels, self.model.dtype)[0]
         outputs = [self.output.copy() for sample in x if self.push(sample[None])]
         return np.array(outputs, dtype=np.int8).reshape(-1, self.model.n_outputs)
 

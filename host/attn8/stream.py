@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import arithmetic, graph, reference, spec
+from .errors import DataError
 
 
 def timing(model):
@@ -51,6 +52,13 @@ def _time(op, time):
     return stride * op.stride, delay + (op.weights.shape[1] - 1 - op.pad_left) * stride
 
 
+def checked_hop(hop):
+    """Returns hop. Raises DataError unless it is a number of samples that a board takes."""
+    if isinstance(hop, bool) or not isinstance(hop, (int, np.integer)) or not 1 <= hop < 1 << 29:
+        raise DataError(f"hop: got {hop}, expected 1 or more samples")
+    return int(hop)
+
+
 def run_recording(model, tensor_0, hop):
     """Runs a model over a whole recording.
 
@@ -62,9 +70,9 @@ def run_recording(model, tensor_0, hop):
         int8 (n_hops, n_outputs): the outputs when n_steps samples have come, then every ``hop`` samples.
 
     Raises:
-        attn8.ModelError: STREAM if the model sees what is to come.
+        attn8.ModelError: STREAM if the model sees what is to come.    DataError: hop is less than 1.
     """
-    times = timing(model)
+    times, hop = timing(model), checked_hop(hop)
     n_samples = np.arange(model.graph.n_steps, len(tensor_0) + 1, hop)  # that have come at each output
     if not len(n_samples):
         return np.empty((0, len(model.graph.labels)), dtype=np.int8)

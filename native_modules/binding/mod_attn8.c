@@ -145,7 +145,8 @@ static void check_idle(const model_t *self)
 static model_t *model_of(mp_obj_t object)
 {
     mp_obj_t native = mp_obj_cast_to_native_base(object, MP_OBJ_FROM_PTR(MODEL_TYPE));
-    if (native == MP_OBJ_NULL)
+    /* An object whose constructor was never called holds something else in its place. */
+    if (native == MP_OBJ_NULL || mp_obj_get_type(native) != MODEL_TYPE)
         mp_raise_TypeError(MP_ERROR_TEXT("not a Model"));
     return MP_OBJ_TO_PTR(native);
 }
@@ -347,6 +348,7 @@ static const uint8_t *file_of(model_t *self)
 static mp_obj_t golden_of(model_t *self)
 {
     const a8_model_t *m = self->m;
+    self->method = MP_QSTR_run;
     return mp_obj_new_bytes(file_of(self) + m->golden, 4u * m->n_channels + (8u + m->n_outputs) * m->n_golden);
 }
 
@@ -506,6 +508,7 @@ static mp_obj_t model_step(mp_obj_t self_in)
     model_t *self = model_of(self_in);
     a8_model_t *m = self->m;
     check_idle(self);
+    self->method = MP_QSTR_run;
     const uint8_t *file = file_of(self);
     int8_t *output = own_output(self);
     if (self->window != MP_OBJ_NULL && window_of(self, self->window) != self->input)
@@ -547,9 +550,11 @@ static MP_DEFINE_CONST_FUN_OBJ_2(model_stream_state_obj, model_stream_state);
 /* The hop is the first field of a state. */
 static mp_obj_t model_stream_reset(mp_obj_t self_in, mp_obj_t state_in)
 {
+    model_t *self = model_of(self_in);
     mp_buffer_info_t state;
+    check_idle(self); /* perhaps with this very state */
     mp_get_buffer_raise(state_in, &state, MP_BUFFER_WRITE);
-    reset(model_of(self_in), state.buf, state.len, state.len < 4 ? 0 : a8_u32(state.buf));
+    reset(self, state.buf, state.len, state.len < 4 ? 0 : a8_u32(state.buf));
     return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(model_stream_reset_obj, model_stream_reset);

@@ -128,9 +128,10 @@ static inline int32_t softmax_exp(const a8_softmax_t *s, uint32_t difference)
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
-/* Sets the row that divides by z, 1 <= z < 2^30: one division for all channels. */
+/* Sets the row that divides by z < 2^22, never 0 unless somebody else writes to the arena: one division for all channels. */
 static void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
 {
+    z += z == 0;
     uint32_t k = bits(z), kn = k < 16 ? k : 16;
     r->multiplier = (int32_t)(((uint32_t)f->multiplier << (kn - 1)) / (z >> (k - kn)));
     r->pre = k + f->shift > 22 ? k + f->shift - 22 : 0;

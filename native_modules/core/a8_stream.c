@@ -168,7 +168,8 @@ static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
         ring->newest--;
         return 0;
     }
-    uint32_t n = ring->n_tokens < kernel ? ring->n_tokens : kernel - 1;
+    uint32_t n = ring->n_tokens;
+    n = n < kernel ? n : kernel - 1;
     memcpy(tokens + n * d, token(p, op->source[0]), d);
     ring->n_tokens = (uint16_t)++n;
     if (n < kernel)
@@ -183,28 +184,30 @@ static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     return 1;
 }
 
-/* Moves a ring of `size` places on by one and returns the place of the new token. */
-static uint32_t next_place(a8_ring_t *ring, uint32_t size)
+/* Moves a ring of `size` places on by one. Returns the place of the new token and the number of tokens, 1..size: what
+ * lies in the state is read once, for an interrupt may reset it. */
+static a8_ring_t next_place(a8_ring_t *ring, uint32_t size)
 {
-    uint32_t place = ring->newest + 1u < size ? ring->newest + 1u : 0;
-    ring->newest = (uint16_t)place;
-    ring->n_tokens = (uint16_t)(ring->n_tokens < size ? ring->n_tokens + 1u : size);
-    return place;
+    uint32_t place = ring->newest, n = ring->n_tokens;
+    a8_ring_t next = {(uint16_t)(place + 1 < size ? place + 1 : 0), (uint16_t)(n < size ? n + 1 : size)};
+    *ring = next;
+    return next;
 }
 
 static void attention_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
 {
-    uint32_t d = op->output.n_channels, span = op->as.attention.left + 1u, place = next_place(ring, span);
+    uint32_t d = op->output.n_channels, span = op->as.attention.left + 1u;
+    a8_ring_t next = next_place(ring, span);
     int8_t *keys = (int8_t *)(ring + 1), *values = keys + a8_padded(span * d);
-    memcpy(keys + place * d, token(p, op->source[1]), d);
-    memcpy(values + place * d, token(p, op->source[2]), d);
+    memcpy(keys + next.newest * d, token(p, op->source[1]), d);
+    memcpy(values + next.newest * d, token(p, op->source[2]), d);
     a8_attention_step_t step = {p->file + op->rows,
                                 (int32_t *)(void *)((uint8_t *)p->arena + op->as.attention.scratch),
                                 &op->as.attention,
                                 d,
                                 span,
-                                place,
-                                ring->n_tokens};
+                                next.newest,
+                                next.n_tokens};
     a8_attention_step_s8(&step, token(p, op->source[0]), keys, values, (int8_t *)p->arena + op->output.offset);
 }
 
@@ -213,7 +216,7 @@ static void pool_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     const a8_tensor_t *x = a8_tensor(p->m, op->source[0]);
     int32_t *sums = (int32_t *)(void *)(ring + 1);
     int8_t *tokens = (int8_t *)(sums + x->n_channels);
-    a8_pool_push_s8(x->n_channels, token(p, op->source[0]), tokens + next_place(ring, x->n_steps) * x->n_channels, sums);
+    a8_pool_push_s8(x->n_channels, token(p, op->source[0]), tokens + next_place(ring, x->n_steps).newest * x->n_channels, sums);
 }
 
 /* Gives op i a token of its source; says whether it has made one. */

@@ -191,3 +191,15 @@ if heap_lock:
                         locked(src, dst, shift)
 
         with_both(test)
+
+
+def test_what_holds_no_bytes_and_other_items_are_refused():
+    for src in ([1, 2, 3, 4], (1, 2, 3, 4), "1234"):
+        e = raises(TypeError, samples.be16, src, array("h", [0, 0]))
+        assert "expected bytes, a bytearray or a memoryview of one" in str(e)
+        raises(TypeError, samples.i2s32, src, array("h", [0]), 16)
+    for code in "HiIqQ":
+        for n in (2, 4):
+            dst = array(code, [7] * n)
+            raises(TypeError, samples.be16, b"1234", dst)
+            assert list(dst) == [7] * n

@@ -290,11 +290,43 @@ def test_push_inside_a_run_is_refused():
 
     def reenter(sources, target, numbers):
         errors.append(raises(RuntimeError, stream.push, x))
+        errors.append(raises(RuntimeError, stream.reset))
         kernel(sources, target, numbers)
 
     m._steps[0] = (reenter, read_tensors, written, layer)
     m.run(recording(m, INT16, m.n_steps))
-    assert [str(e) for e in errors] == ["run was called inside a run of the same model; load the model twice"]
+    assert [str(e) for e in errors] == 2 * ["run was called inside a run of the same model; load the model twice"]
+    assert outputs(stream, samples(m, INT16, 40)) == expected(m, INT16, 40)
+
+
+def test_output_that_was_replaced_is_refused():
+    for m in (load(), python_model(INT16 + ".a8")):
+        stream = m.stream()
+        x = recording(m, INT16, m.n_steps)
+        stream.output = bytearray(m.n_outputs + 1)
+        assert raises(attn8.ModelError, stream.push, x).code == 35
+        stream.output = bytes(m.n_outputs)
+        raises(TypeError, stream.push, x)
+        stream.output = array("b", bytes(m.n_outputs))
+        stream.reset()
+        assert stream.push(x) == 1
+
+
+def test_interrupted_push_leaves_a_stream_that_goes_on():
+    m = python_model(INT16 + ".a8")
+    stream = m.stream()
+    conv = next(keeper for _, _, keeper, _ in stream._state._token_ops if keeper)
+    layer, n_stopped = conv._layer, 0
+    for i, x in enumerate(samples(m, INT16, 60)):
+        conv._layer = None if i % 3 == 0 else layer  # an exception stands for Ctrl-C
+        try:
+            stream.push(x)
+        except TypeError:
+            n_stopped += 1
+        assert conv._n < conv._kernel
+    assert n_stopped > 5
+    conv._layer = layer
+    stream.reset()
     assert outputs(stream, samples(m, INT16, 40)) == expected(m, INT16, 40)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import models
 from attn8 import ModelError, graph, reference, runtime, spec, stream
+from attn8.errors import DataError
 from attn8.pack import pack
 from models import FULL, Builder, Shape
 from tools import SANITIZE, core_program, need, run
@@ -238,3 +239,25 @@ def test_a_token_a_week_is_refused():
             x = conv(b, x, 1, 255, 0)
 
     assert both_say(graph_of(build)) == [(STREAM, 0), (STREAM, 0)]
+
+
+def test_any_layout_of_samples_is_read_right_and_other_types_are_refused():
+    data, x = causal_model()
+    s = runtime.CStream(runtime.CModel(data), 5)
+    for part in (x[::-1][:24], x[:48:2], np.asfortranarray(x[:24])):
+        s.reset()
+        assert s.push(part) == 1
+        got = s.output.copy()
+        s.reset()
+        s.push(part.copy(order="C"))
+        np.testing.assert_array_equal(got, s.output)
+    with pytest.raises(ModelError, match="INPUT"):
+        s.push(x[:24].astype(float))
+
+
+@pytest.mark.parametrize("hop", [0, -1, 1 << 32, 2.5])
+def test_hop_is_checked_on_the_host(hop):
+    data, x = causal_model()
+    for model in (runtime.CModel(data), reference.Reference(data)):
+        with pytest.raises(DataError, match=r"hop: got .*expected 1 or more samples"):
+            model.run_recording(x, hop)
