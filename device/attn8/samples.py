@@ -12,6 +12,7 @@ try:
 except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
     loops = submodule("_samples_python")
 
+_SOURCES = (bytes, bytearray, memoryview, array)
 # What dst holds.
 _INT16, _BYTES, _SIGNED_BYTES = 0, 1, 2
 
@@ -57,7 +58,7 @@ def i2s32(src, dst, shift):
 
 def _check_bytes(name, src):
     """Refuses what holds no bytes, as far as it tells: MicroPython's arrays do not."""
-    if not isinstance(src, (bytes, bytearray, memoryview, array)):
+    if not isinstance(src, _SOURCES):
         raise TypeError(f"{name}: src: got {type(src)}, expected bytes, a bytearray or a memoryview of one")
 
 
