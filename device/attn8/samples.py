@@ -79,7 +79,8 @@ def _item(dst):
     kept = dst[0]
     try:
         dst[0] = -300
-        found = {-300: _INT16, -44: _SIGNED_BYTES, 212: _BYTES}.get(dst[0])
+        v = dst[0]
+        found = _INT16 if v == -300 else _SIGNED_BYTES if v == -44 else _BYTES if v == 212 else None
     except (OverflowError, ValueError):  # CPython and CircuitPython do not wrap
         found = (_BYTES if _refuses(dst, -1) else _SIGNED_BYTES) if _refuses(dst, 256) else None
     if found == _INT16 and not _wraps(dst):
