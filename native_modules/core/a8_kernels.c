@@ -354,6 +354,7 @@ void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y)
 }
 #endif
 
+#ifndef A8_KERNELS_INPUT_EXTERNAL
 void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y)
 {
     row_t r = clamped_row(A8_CLAMP_FULL);
@@ -363,3 +364,4 @@ void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channel
             y[i] = requantize(&r, a8_i16(x + 2 * i));
     }
 }
+#endif

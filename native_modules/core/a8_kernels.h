@@ -1,11 +1,11 @@
 /* The kernels: int8 tensors (steps, channels), channels last, without padding; y never overlaps an input. All bytes
- * may lie at any address, the scratch of attention at a multiple of 4.
+ * may lie at any address, scratch at a multiple of 4; a8_target.h says how much of it an op gets.
  *
  * Each is bit-exact with the section of the same name in models/FORMAT.md, and no bytes of weights, rows, biases or
  * tables, legal or not, make one of them leave its buffers or overflow.
  *
- * A target with faster kernels brings a file a8_kernels_<target>.c that defines some of these functions, and is built
- * with -DA8_KERNELS_<NAME>_EXTERNAL for each of them (NAME: LINEAR, CONV1D, ATTENTION, NORM, ADD, POOL, TABLE);
+ * A target with faster kernels brings files a8_<target>_*.c and .S that define some of these functions; a8_target.h
+ * defines A8_KERNELS_<NAME>_EXTERNAL for each of them (NAME: LINEAR, CONV1D, ATTENTION, NORM, ADD, POOL, TABLE, INPUT).
  * a8_kernels.c then leaves those out and defines the others.
  */
 #ifndef A8_KERNELS_H
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "a8_model.h"
+#include "a8_target.h"
 
 /* y (n_steps, n_outputs) = requantize(W x), W (n_outputs, n_inputs), rows padded to 4. */
 typedef struct {
@@ -23,6 +24,7 @@ typedef struct {
     uint32_t n_inputs; /* <= A8_MAX_PRODUCTS */
     uint32_t n_outputs;
     uint32_t clamp;
+    void *scratch; /* a8_product_scratch_bytes(at least n_steps, n_inputs) */
 } a8_linear_t;
 
 void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y);
@@ -39,6 +41,7 @@ typedef struct {
     uint32_t stride;
     uint32_t pad_left; /* < kernel; the window of every output token meets x */
     uint32_t clamp;
+    void *scratch; /* a8_product_scratch_bytes(n_output_steps, kernel*n_inputs) */
 } a8_conv1d_t;
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
@@ -46,7 +49,7 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
 /* q, k, v, y (n_steps, n_channels); keys i-left..i+right of query i, cut to x. k holds no -128. */
 typedef struct {
     const uint8_t *relative_bias; /* int32 (heads, left + right + 1) */
-    int32_t *scratch;             /* min(n_steps, left + right + 1) */
+    void *scratch;                /* a8_attention_scratch_bytes(min(n_steps, left + right + 1), ...) */
     const a8_attention_fields_t *fields;
     uint32_t n_steps;
     uint32_t n_channels;
@@ -58,7 +61,7 @@ void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const i
  * `newest` count, 1 <= n_keys <= span. */
 typedef struct {
     const uint8_t *relative_bias; /* int32 (heads, span) */
-    int32_t *scratch;             /* span */
+    void *scratch;                /* a8_attention_scratch_bytes(span, ...) */
     const a8_attention_fields_t *fields;
     uint32_t n_channels;
     uint32_t span;

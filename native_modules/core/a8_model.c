@@ -38,8 +38,8 @@ void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const v
         a8_requantize_s16(file + m->input_rows, n_steps, m->n_channels, input, (int8_t *)arena + m->input.offset);
 }
 
-static void run_linear(const a8_op_t *op, const uint8_t *file, uint32_t n_steps, uint32_t n_inputs, const int8_t *in,
-                       int8_t *out)
+static void run_linear(const a8_op_t *op, const uint8_t *file, void *arena, uint32_t n_steps, uint32_t n_inputs,
+                       const int8_t *in, int8_t *out)
 {
     a8_linear_t p;
     p.rows = file + op->rows;
@@ -48,10 +48,12 @@ static void run_linear(const a8_op_t *op, const uint8_t *file, uint32_t n_steps,
     p.n_inputs = n_inputs;
     p.n_outputs = op->output.n_channels;
     p.clamp = op->as.product.clamp;
+    p.scratch = (uint8_t *)arena + op->scratch;
     a8_linear_s8(&p, in, out);
 }
 
-static void run_conv1d(const a8_op_t *op, const uint8_t *file, const a8_tensor_t *x, const int8_t *in, int8_t *out)
+static void run_conv1d(const a8_op_t *op, const uint8_t *file, void *arena, const a8_tensor_t *x, const int8_t *in,
+                       int8_t *out)
 {
     a8_conv1d_t p;
     p.rows = file + op->rows;
@@ -64,6 +66,7 @@ static void run_conv1d(const a8_op_t *op, const uint8_t *file, const a8_tensor_t
     p.stride = op->as.product.stride;
     p.pad_left = op->as.product.pad_left;
     p.clamp = op->as.product.clamp;
+    p.scratch = (uint8_t *)arena + op->scratch;
     a8_conv1d_s8(&p, in, out);
 }
 
@@ -71,7 +74,7 @@ static void run_attention(const a8_op_t *op, const uint8_t *file, void *arena, c
 {
     a8_attention_t p;
     p.relative_bias = file + op->rows;
-    p.scratch = (int32_t *)(void *)((uint8_t *)arena + op->as.attention.scratch);
+    p.scratch = (uint8_t *)arena + op->scratch;
     p.fields = &op->as.attention;
     p.n_steps = op->output.n_steps;
     p.n_channels = op->output.n_channels;
@@ -86,7 +89,7 @@ void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, cons
     int8_t *y = (int8_t *)arena + op->output.offset;
     uint32_t n_channels = a8_tensor(m, op->source[0])->n_channels, n = n_steps * n_channels;
     if (op->code == A8_OP_LINEAR_S8)
-        run_linear(op, file, n_steps, n_channels, x, y);
+        run_linear(op, file, arena, n_steps, n_channels, x, y);
     else if (op->code == A8_OP_LAYER_NORM_S8)
         a8_layer_norm_s8(&op->as.norm, n_steps, n_channels, x, y);
     else if (op->code == A8_OP_ADD_S8)
@@ -104,7 +107,7 @@ void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void
     for (uint32_t s = 0; s < 3; s++)
         in[s] = a8_tensor_data(m, arena, input, op->source[s]);
     if (op->code == A8_OP_CONV1D_S8)
-        run_conv1d(op, file, x, in[0], out);
+        run_conv1d(op, file, arena, x, in[0], out);
     else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
         run_attention(op, file, arena, in, out);
     else if (op->code == A8_OP_MEAN_POOL_S8)

@@ -51,7 +51,6 @@ typedef struct {
 
 typedef struct {
     a8_softmax_t softmax;
-    uint32_t scratch; /* offset in the arena of 4*min(T, left + right + 1) bytes */
     uint16_t left;
     uint16_t right;
     uint16_t multiplier;
@@ -75,6 +74,7 @@ typedef struct {
     a8_tensor_t output;
     uint32_t rows;    /* offset in the file of the requantize rows, the relative bias or the table */
     uint32_t weights; /* offset in the file */
+    uint32_t scratch; /* offset in the arena of a8_op_scratch_bytes */
     uint8_t code;     /* A8_OP_... */
     uint8_t source[3];
     union {
@@ -116,7 +116,10 @@ int32_t a8_check_model(a8_model_t *m, uint32_t model_bytes, const uint8_t *file,
 /* a8_check_model, then the plan of the arena, then it can run. */
 int32_t a8_load(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32_t n);
 
-/* Places every tensor and the scratch of every attention op; sets arena_bytes and live_bytes. */
+/* Memory that an op needs while it runs, besides its tensors, on the target of this build: see a8_target.h. */
+uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op);
+
+/* Places every tensor and the scratch of every op; sets arena_bytes and live_bytes. */
 void a8_plan(a8_model_t *m);
 
 /* Bytes of one window: T*C of the input type. */

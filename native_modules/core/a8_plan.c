@@ -1,8 +1,9 @@
-/* The plan of the arena. A block is a tensor or the scratch of an attention op; step i + 1 of a run runs op i. Blocks
+/* The plan of the arena. A block is a tensor or the scratch of an op; step i + 1 of a run runs op i. Blocks
  * are placed one after the other, each at the lowest offset that is free for its whole life, in three orders.
  */
 #include "a8_bytes.h"
 #include "a8_model.h"
+#include "a8_target.h"
 
 #define NOT_PLACED 0xFFFFFFFFu
 enum { BY_SIZE, BY_FIRST_STEP, BY_LIFE, N_ORDERS };
@@ -11,23 +12,25 @@ static uint32_t n_blocks(const a8_model_t *m) { return 2u * m->n_ops + 1; }
 
 static const a8_tensor_t *block_tensor(const a8_model_t *m, uint32_t b) { return b == 0 ? &m->input : &m->ops[b - 1].output; }
 
-/* The attention op whose scratch block b is, or NULL. */
-static const a8_op_t *block_op(const a8_model_t *m, uint32_t b)
+static uint32_t attention_scratch_bytes(const a8_op_t *op)
 {
-    const a8_op_t *op = &m->ops[b - m->n_ops - 1];
-    return op->code == A8_OP_WINDOWED_ATTENTION_S8 ? op : NULL;
+    uint32_t n_keys = (uint32_t)op->as.attention.left + op->as.attention.right + 1, n_steps = op->output.n_steps;
+    return a8_attention_scratch_bytes(n_keys < n_steps ? n_keys : n_steps, op->output.n_channels, op->as.attention.heads);
 }
 
-static uint32_t scratch_bytes(const a8_op_t *op)
+uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op)
 {
-    uint32_t n_keys = (uint32_t)op->as.attention.left + op->as.attention.right + 1;
-    return 4 * (n_keys < op->output.n_steps ? n_keys : op->output.n_steps);
+    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+        return attention_scratch_bytes(op);
+    if (op->code != A8_OP_LINEAR_S8 && op->code != A8_OP_CONV1D_S8)
+        return 0;
+    return a8_product_scratch_bytes(op->output.n_steps, op->as.product.kernel * a8_tensor(m, op->source[0])->n_channels);
 }
 
 static uint32_t block_bytes(const a8_model_t *m, uint32_t b)
 {
     if (b > m->n_ops)
-        return block_op(m, b) == NULL ? 0 : scratch_bytes(block_op(m, b));
+        return a8_op_scratch_bytes(m, &m->ops[b - m->n_ops - 1]);
     if (b == 0 && m->input_type == A8_INPUT_INT8)
         return 0; /* the caller's window is read in place */
     const a8_tensor_t *t = block_tensor(m, b);
@@ -43,7 +46,7 @@ static uint32_t last_step(const a8_model_t *m, uint32_t b)
 
 static uint32_t offset(const a8_model_t *m, uint32_t b)
 {
-    return b > m->n_ops ? m->ops[b - m->n_ops - 1].as.attention.scratch : block_tensor(m, b)->offset;
+    return b > m->n_ops ? m->ops[b - m->n_ops - 1].scratch : block_tensor(m, b)->offset;
 }
 
 static void set_offset(a8_model_t *m, uint32_t b, uint32_t value)
@@ -53,7 +56,7 @@ static void set_offset(a8_model_t *m, uint32_t b, uint32_t value)
     else if (b <= m->n_ops)
         m->ops[b - 1].output.offset = value;
     else
-        m->ops[b - m->n_ops - 1].as.attention.scratch = value;
+        m->ops[b - m->n_ops - 1].scratch = value;
 }
 
 static int live_together(const a8_model_t *m, uint32_t a, uint32_t b)

@@ -175,7 +175,7 @@ static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     if (n < kernel)
         return 0;
     a8_linear_t linear = {p->file + op->rows, (const int8_t *)p->file + op->weights, 1, kernel * d,
-                          op->output.n_channels, op->as.product.clamp};
+                          op->output.n_channels, op->as.product.clamp, (uint8_t *)p->arena + op->scratch};
     a8_linear_s8(&linear, tokens, (int8_t *)p->arena + op->output.offset);
     uint32_t kept = kernel > stride ? kernel - stride : 0;
     memmove(tokens, tokens + (kernel - kept) * d, kept * d);
@@ -202,7 +202,7 @@ static void attention_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     memcpy(keys + next.newest * d, token(p, op->source[1]), d);
     memcpy(values + next.newest * d, token(p, op->source[2]), d);
     a8_attention_step_t step = {p->file + op->rows,
-                                (int32_t *)(void *)((uint8_t *)p->arena + op->as.attention.scratch),
+                                (uint8_t *)p->arena + op->scratch,
                                 &op->as.attention,
                                 d,
                                 span,

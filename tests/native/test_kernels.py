@@ -25,7 +25,6 @@ class Requantize(ctypes.Structure):
 class AttentionFields(ctypes.Structure):
     _fields_ = (
         ("softmax", Softmax),
-        ("scratch", c_uint32),
         ("left", c_uint16),
         ("right", c_uint16),
         ("multiplier", c_uint16),
@@ -50,6 +49,7 @@ class Linear(ctypes.Structure):
         ("n_inputs", c_uint32),
         ("n_outputs", c_uint32),
         ("clamp", c_uint32),
+        ("scratch", c_void_p),
     )
 
 
@@ -59,6 +59,7 @@ class Conv1d(ctypes.Structure):
         ("weights", c_void_p),
         *((name, c_uint32) for name in ("n_steps", "n_inputs", "n_output_steps", "n_outputs")),
         *((name, c_uint32) for name in ("kernel", "stride", "pad_left", "clamp")),
+        ("scratch", c_void_p),
     )
 
 
@@ -182,7 +183,7 @@ def test_windowed_attention(core):
             int(rng.choice([14, 14, rng.integers(1, 23)])),
         )
         fields = AttentionFields(
-            Softmax(softmax.dmax, softmax.dm, softmax.dpre, softmax.dsh), 0, left, right, m, f, heads
+            Softmax(softmax.dmax, softmax.dm, softmax.dpre, softmax.dsh), left, right, m, f, heads
         )
         scratch = np.empty(min(t, left + right + 1), dtype=np.int32)
         op = Attention(address(bias), address(scratch), ctypes.pointer(fields), t, d)
