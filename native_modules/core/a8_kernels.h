@@ -24,7 +24,7 @@ typedef struct {
     uint32_t n_inputs; /* <= A8_MAX_PRODUCTS */
     uint32_t n_outputs;
     uint32_t clamp;
-    void *scratch; /* a8_product_scratch_bytes(at least n_steps, n_inputs) */
+    void *scratch; /* a8_product_scratch_bytes(at least n_steps, n_inputs, 1) */
 } a8_linear_t;
 
 void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y);
@@ -41,7 +41,7 @@ typedef struct {
     uint32_t stride;
     uint32_t pad_left; /* < kernel; the window of every output token meets x */
     uint32_t clamp;
-    void *scratch; /* a8_product_scratch_bytes(n_output_steps, kernel*n_inputs) */
+    void *scratch; /* a8_product_scratch_bytes(at least n_output_steps, n_inputs, kernel) */
 } a8_conv1d_t;
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);

@@ -24,7 +24,7 @@ uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op)
         return attention_scratch_bytes(op);
     if (op->code != A8_OP_LINEAR_S8 && op->code != A8_OP_CONV1D_S8)
         return 0;
-    return a8_product_scratch_bytes(op->output.n_steps, op->as.product.kernel * a8_tensor(m, op->source[0])->n_channels);
+    return a8_product_scratch_bytes(op->output.n_steps, a8_tensor(m, op->source[0])->n_channels, op->as.product.kernel);
 }
 
 static uint32_t block_bytes(const a8_model_t *m, uint32_t b)

@@ -4,22 +4,27 @@
 #ifndef A8_TARGET_H
 #define A8_TARGET_H
 
-#include <stdint.h>
-
 #if defined(__ARM_ARCH_6M__) && !defined(A8_PORTABLE)
 #define A8_TARGET_M0PLUS
 #endif
 
 #ifdef A8_TARGET_M0PLUS
-/* A8_KERNELS_<NAME>_EXTERNAL of each kernel below */
+#define A8_KERNELS_LINEAR_EXTERNAL /* a8_m0plus_linear.c, a8_m0plus_products.S */
+#define A8_KERNELS_CONV1D_EXTERNAL
 #endif
+
+#define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */
+
+#ifndef __ASSEMBLER__
+
+#include <stdint.h>
 
 /* With -DA8_SCRATCH_M0PLUS a host plans the arena of that target. */
 #if defined(A8_TARGET_M0PLUS) || defined(A8_SCRATCH_M0PLUS)
 
 #define A8_TILE_BYTES 4096u /* of tokens that are packed at a time */
 
-/* Bytes of one packed token: a word for two products. */
+/* Bytes of a packed token: a word for two products. */
 static inline uint32_t a8_packed_bytes(uint32_t n_products) { return 2 * ((n_products + 3u) & ~3u); }
 
 /* Tokens of a tile: all, or the power of two from 4 to 64 that fits, or 1 where 4 are too many, or 0 where none fits. */
@@ -33,18 +38,22 @@ static inline uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products)
     return n_steps >= 4 && n >= 4 ? n : n > 0;
 }
 
-/* linear, conv1d: n_steps tokens of y, sums of n_products each */
-static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_products)
+/* linear, conv1d: a tile; a sum for each of its tokens if their products do not fit into one pass; a token of a
+ * convolution with the padding at an end of x. */
+static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
 {
-    return a8_tile_tokens(n_steps, n_products) * a8_packed_bytes(n_products);
+    uint32_t n_products = kernel * n_inputs, n = a8_tile_tokens(n_steps, n_products);
+    uint32_t sums = n_products > 2 * A8_PASS_PAIRS ? 4 * n : 0;
+    return n * a8_packed_bytes(n_products) + sums + (kernel > 1 && n > 0 ? a8_packed_bytes(n_products) / 2 : 0);
 }
 
 #else
 
-static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_products)
+static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
 {
     (void)n_steps;
-    (void)n_products;
+    (void)n_inputs;
+    (void)kernel;
     return 0;
 }
 
@@ -57,5 +66,7 @@ static inline uint32_t a8_attention_scratch_bytes(uint32_t n_keys, uint32_t n_ch
     (void)heads;
     return 4 * n_keys;
 }
+
+#endif
 
 #endif

@@ -45,8 +45,11 @@ class Image:
         return bytes.fromhex(self.code_hex)
 
 
-def build():
+def build(*flags):
     """Returns the Image of the core, compiled once for each state of sources, flags and compiler.
+
+    Args:
+        flags: more flags of the compiler, such as "-DA8_PORTABLE" for the kernels that every target has.
 
     Raises:
         ToolMissingError: without the cross compiler.
@@ -54,11 +57,11 @@ def build():
     """
     compiler = f"{_PREFIX}gcc {_run('gcc', '-dumpfullversion').strip()} {_OPTIMIZATION}"
     core, bare = source_folder("core"), source_folder("bare")
-    cached = _cache_folder() / _digest(compiler, core, bare) / "image.json"
+    cached = _cache_folder() / _digest((compiler, *flags), core, bare) / "image.json"
     try:
         return Image(**json.loads(cached.read_text()))
     except (OSError, ValueError, TypeError):
-        image = _compile(compiler, core, bare)
+        image = _compile(compiler, flags, core, bare)
     _store(cached, image)
     return image
 
@@ -67,19 +70,19 @@ def _cache_folder():
     return cache_dir().with_name("bare")
 
 
-def _digest(compiler, *folders):
-    digest = hashlib.sha256(" ".join([compiler, *_FLAGS]).encode())
+def _digest(options, *folders):
+    digest = hashlib.sha256(" ".join([*options, *_FLAGS]).encode())
     for path in sorted(p for folder in folders for p in folder.iterdir() if p.suffix in (".c", ".h", ".S", ".ld")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
 
 
-def _compile(compiler, core, bare):
-    sources = sorted(map(str, [*core.glob("*.c"), *bare.glob("*.c")]))
+def _compile(compiler, flags, core, bare):
+    sources = sorted(map(str, [*core.glob("*.[cS]"), *bare.glob("*.c")]))
     with tempfile.TemporaryDirectory() as folder:
         elf, binary = os.path.join(folder, "core.elf"), os.path.join(folder, "core.bin")
         include = ("-I", str(bare), "-I", str(core), "-T", str(bare / "rp2040.ld"))
-        _run("gcc", *_FLAGS, *include, *sources, "-lgcc", "-o", elf)
+        _run("gcc", *_FLAGS, *flags, *include, *sources, "-lgcc", "-o", elf)
         _run("objcopy", "-O", "binary", elf, binary)
         symbols = _symbols(_run("nm", "--defined-only", elf))
         code_bytes = int(_run("size", elf).splitlines()[1].split()[0])

@@ -1,0 +1,564 @@
+/* Products of int8 weights and tokens on a Cortex-M0+: see a8_m0plus_linear.c. Position-independent, no literals with
+ * addresses; what is global is called from C only.
+ *
+ * The packed multiply: A = a0 + 65536*a1 and B = b1 + 65536*b0 make A*B whose upper half is a0*b0 + a1*b1, less a borrow
+ * if the cross term a0*b1 is negative. ASRS by 16 leaves that borrow in the carry and ADCS adds it again: two products
+ * in three cycles, exact while no weight is -128.
+ */
+#include "a8_target.h"
+
+#ifdef A8_TARGET_M0PLUS
+    .syntax unified
+    .cpu cortex-m0plus
+    .thumb
+#ifdef A8_IN_RAM
+    .section .time_critical.a8_m0plus_products, "ax", %progbits
+#else
+    .section .text.a8_m0plus_products, "ax", %progbits
+#endif
+
+/* a8_m0plus_products_t */
+#define J_TOKENS 0
+#define J_SPAN 4
+#define J_BLOCK_BYTES 8
+#define J_N_PAIRS 12
+#define J_WEIGHTS 16
+#define J_ROW_BYTES 20
+#define J_ROWS 24
+#define J_N_ROWS 28
+#define J_Y 32
+#define J_Y_STRIDE 36
+#define J_LOW 40
+#define J_SUMS 44
+#define J_BACK 48
+
+/* Frame of the rows: first the pairs of weights of a pass, the last one at index PAIRS - 1 */
+#define PAIRS A8_PASS_PAIRS
+#define PAIR_CODE 30 /* bytes of the body for a pair */
+#define F_BIAS (4 * PAIRS)
+#define F_SHIFTS (4 * PAIRS + 4)
+#define F_LOW (4 * PAIRS + 8)
+#define F_Y_STRIDE (4 * PAIRS + 12)
+#define F_END (4 * PAIRS + 16)  /* of the blocks until y goes back */
+#define F_END2 (4 * PAIRS + 20) /* of all blocks */
+#define F_JOB (4 * PAIRS + 24)
+#define F_SCALE (4 * PAIRS + 28)
+#define F_SUMS (4 * PAIRS + 32)
+#define F_ENTRY (4 * PAIRS + 36)
+#define F_SKIP (4 * PAIRS + 40) /* from the end of a pass in a block to its start in the next */
+#define F_TOKENS (4 * PAIRS + 44)
+#define F_LEFT (4 * PAIRS + 48) /* pairs of the row that are left behind this pass */
+#define F_WEIGHTS (4 * PAIRS + 52)
+#define FRAME (4 * PAIRS + 56)
+
+    .macro LOAD_WORD to, from, other /* at any address */
+    ldrb \to, [\from]
+    ldrb \other, [\from, #1]
+    lsls \other, #8
+    orrs \to, \other
+    ldrb \other, [\from, #2]
+    lsls \other, #16
+    orrs \to, \other
+    ldrb \other, [\from, #3]
+    lsls \other, #24
+    orrs \to, \other
+    adds \from, #4
+    .endm
+
+/* r0: tokens, r4-r7: sums of four of them; leaves through r11 */
+body:
+    .set i, 0
+    .rept PAIRS
+    ldr r1, [sp, #4 * i]
+    ldm r0!, {r2, r3}
+    muls r2, r1, r2
+    asrs r2, r2, #16
+    adcs r4, r2
+    muls r3, r1, r3
+    asrs r3, r3, #16
+    adcs r5, r3
+    ldm r0!, {r2, r3}
+    muls r2, r1, r2
+    asrs r2, r2, #16
+    adcs r6, r2
+    muls r3, r1, r3
+    asrs r3, r3, #16
+    adcs r7, r3
+    .set i, i + 1
+    .endr
+body_end:
+    bx r11
+
+block:
+    ldr r4, [sp, #F_BIAS]
+    movs r5, r4
+    movs r6, r4
+    movs r7, r4
+    bx r10
+
+/* r10 of every pass but the first: goes on from the sums. */
+from_sums:
+    ldr r1, [sp, #F_SUMS]
+    ldm r1!, {r4-r7}
+    str r1, [sp, #F_SUMS]
+    ldr r1, [sp, #F_ENTRY]
+    bx r1
+
+/* r11 of every pass but the last. r9: where the sums go, r12: end of the tokens, lr: skip */
+to_sums:
+    mov r1, r9
+    stm r1!, {r4-r7}
+    mov r9, r1
+    add r0, lr
+    cmp r0, r12
+    bne block
+    b next_pass
+
+/* r11 of the last pass of several, and of a pass that is the only one. r9: y, r12: multiplier, lr: half */
+requantize_skip:
+    ldr r1, [sp, #F_SKIP]
+    adds r0, r0, r1
+requantize:
+    mov r8, r0
+    ldr r0, [sp, #F_SHIFTS]
+    lsrs r3, r0, #8
+    mov r1, r12
+    .irp lane, 4, 5, 6, 7
+    asrs r\lane, r0
+    sxth r2, r\lane
+    cmp r2, r\lane
+    bne saturate\lane
+    muls r\lane, r1, r\lane
+    add r\lane, lr
+    asrs r\lane, r3
+shifted\lane:
+    .endr
+    mov r0, r9
+    ldr r1, [sp, #F_Y_STRIDE]
+    ldr r2, [sp, #F_LOW]
+    .irp lane, 4, 5, 6, 7
+    cmp r\lane, r2
+    blt low\lane
+    cmp r\lane, #127
+    bgt high\lane
+clamped\lane:
+    strb r\lane, [r0]
+    adds r0, r0, r1
+    .endr
+    mov r9, r0
+    mov r0, r8
+    ldr r1, [sp, #F_END]
+    cmp r0, r1
+    bne block
+    ldr r1, [sp, #F_END2]
+    cmp r0, r1
+    beq row_done
+    str r1, [sp, #F_END]
+    ldr r2, [sp, #F_JOB]
+    ldr r2, [r2, #J_BACK]
+    mov r1, r9
+    subs r1, r1, r2
+    mov r9, r1
+    b block
+    .irp lane, 4, 5, 6, 7
+saturate\lane:
+    asrs r\lane, r\lane, #31
+    movs r2, #127
+    eors r\lane, r2
+    b shifted\lane
+low\lane:
+    movs r\lane, r2
+    b clamped\lane
+high\lane:
+    movs r\lane, #127
+    b clamped\lane
+    .endr
+
+row_done:
+    ldr r7, [sp, #F_JOB]
+    ldr r0, [r7, #J_Y]
+    adds r0, #1
+    str r0, [r7, #J_Y]
+    ldr r0, [r7, #J_N_ROWS]
+    subs r0, #1
+    str r0, [r7, #J_N_ROWS]
+    bne next_row
+    add sp, #FRAME
+    pop {r4-r7}
+    mov r8, r4
+    mov r9, r5
+    mov r10, r6
+    mov r11, r7
+    pop {r4-r7, pc}
+
+/* void a8_m0plus_rows(a8_m0plus_products_t *): changes it */
+    .global a8_m0plus_rows
+    .type a8_m0plus_rows, %function
+    .thumb_func
+a8_m0plus_rows:
+    push {r4-r7, lr}
+    mov r4, r8
+    mov r5, r9
+    mov r6, r10
+    mov r7, r11
+    push {r4-r7}
+    sub sp, #FRAME
+    str r0, [sp, #F_JOB]
+    movs r7, r0
+    ldr r1, [r7, #J_LOW]
+    str r1, [sp, #F_LOW]
+    ldr r1, [r7, #J_Y_STRIDE]
+    str r1, [sp, #F_Y_STRIDE]
+next_row:
+    ldr r6, [r7, #J_ROWS]
+    bl read_row
+    str r6, [r7, #J_ROWS]
+    str r4, [sp, #F_BIAS]
+    str r5, [sp, #F_SCALE]
+    lsrs r5, r5, #16
+    str r5, [sp, #F_SHIFTS]
+    ldr r6, [r7, #J_WEIGHTS]
+    ldr r1, [r7, #J_ROW_BYTES]
+    adds r1, r1, r6
+    str r1, [r7, #J_WEIGHTS]
+    ldr r0, [r7, #J_TOKENS]
+    ldr r5, [r7, #J_N_PAIRS]
+    movs r4, #0
+    b pass
+next_pass:
+    ldr r7, [sp, #F_JOB]
+    ldr r0, [sp, #F_TOKENS]
+    ldr r5, [sp, #F_LEFT]
+    ldr r6, [sp, #F_WEIGHTS]
+    movs r4, #1
+
+/* r0: tokens, r4: whether there are sums, r5: pairs left, r6: weights, r7: job */
+pass:
+    mov r11, r0
+    ldr r1, [r7, #J_SPAN]
+    adds r1, r0, r1
+    str r1, [sp, #F_END2]
+    mov r12, r1
+    ldr r2, [r7, #J_BLOCK_BYTES]
+    ldr r3, [r7, #J_BACK]
+    cmp r3, #0
+    beq 1f
+    subs r1, r1, r2
+1:  str r1, [sp, #F_END]
+    movs r1, #PAIRS
+    cmp r5, r1
+    bhs 2f
+    movs r1, r5
+2:  subs r5, r5, r1
+    str r5, [sp, #F_LEFT]
+    lsls r3, r1, #4
+    adds r0, r0, r3
+    str r0, [sp, #F_TOKENS]
+    subs r2, r2, r3
+    str r2, [sp, #F_SKIP]
+    mov lr, r2
+    adr r2, base
+    movs r0, #PAIR_CODE
+    muls r0, r1, r0
+    ldr r3, [r2, #body_at - base]
+    adds r3, r2, r3
+    subs r3, r3, r0
+    str r3, [sp, #F_ENTRY]
+    ldr r0, [r7, #J_SUMS]
+    str r0, [sp, #F_SUMS]
+    mov r9, r0
+    ldr r0, [r2, #requantize_at - base]
+    cmp r4, #0
+    beq 3f
+    ldr r3, [r2, #from_sums_at - base]
+    adds r3, r2, r3
+    ldr r0, [r2, #requantize_skip_at - base]
+3:  mov r10, r3
+    cmp r5, #0
+    beq 4f
+    ldr r0, [r2, #to_sums_at - base]
+4:  adds r0, r2, r0
+    push {r0, r5}
+
+/* r1: pairs of this pass. Rows at no multiple of 4 are copied behind the place of the pairs, which never overtake them. */
+    ldr r4, [r2, #mask - base]
+    ldr r5, [r2, #flip - base]
+    ldr r0, [r2, #unflip - base]
+    mov r8, r0
+    lsls r0, r1, #1
+    adds r0, r0, r6
+    str r0, [sp, #F_WEIGHTS + 8]
+    add r7, sp, #4 * PAIRS + 8
+    lsls r2, r1, #2
+    subs r3, r7, r2
+    lsls r0, r6, #30
+    beq 6f
+    lsrs r2, r2, #1
+    subs r2, r7, r2
+    push {r2, r3}
+    movs r3, r2
+5:  LOAD_WORD r0, r6, r2
+    stm r3!, {r0}
+    cmp r3, r7
+    bne 5b
+    pop {r2, r3}
+    movs r6, r2
+6:  lsls r0, r1, #30
+    beq unpack
+    ldm r6!, {r1}
+    b unpack_second
+unpack:
+    ldm r6!, {r1, r2}
+    eors r1, r5
+    movs r0, r1
+    ands r0, r4
+    add r0, r8
+    lsrs r1, r1, #8
+    ands r1, r4
+    add r1, r8
+    stm r3!, {r0, r1}
+    movs r1, r2
+unpack_second:
+    eors r1, r5
+    movs r0, r1
+    ands r0, r4
+    add r0, r8
+    lsrs r1, r1, #8
+    ands r1, r4
+    add r1, r8
+    stm r3!, {r0, r1}
+    cmp r3, r7
+    bne unpack
+
+    pop {r0, r5}
+    mov r1, r11
+    mov r11, r0
+    movs r0, r1
+    cmp r5, #0
+    bne 7f
+    ldr r1, [sp, #F_JOB]
+    ldr r1, [r1, #J_Y]
+    mov r9, r1
+    ldr r1, [sp, #F_SCALE]
+    uxth r2, r1
+    mov r12, r2
+    lsrs r1, r1, #24
+    subs r1, #1
+    movs r2, #1
+    lsls r2, r1
+    mov lr, r2
+7:  b block
+
+    .align 2
+base:
+body_at: .word body_end + 1 - base
+from_sums_at: .word from_sums + 1 - base
+to_sums_at: .word to_sums + 1 - base
+requantize_at: .word requantize + 1 - base
+requantize_skip_at: .word requantize_skip + 1 - base
+mask: .word 0x00ff00ff
+flip: .word 0x80808080
+unflip: .word -0x00800080
+    .size a8_m0plus_rows, . - a8_m0plus_rows
+
+/* r6: a requantize row at any address -> r4: bias, r5: scale, r6: the next row; changes r0, r1, r3 */
+read_row:
+    lsls r0, r6, #30
+    bne 1f
+    ldm r6!, {r4, r5}
+    bx lr
+1:  movs r3, #2
+2:  movs r4, r5
+    LOAD_WORD r5, r6, r0
+    subs r3, #1
+    bne 2b
+    bx lr
+
+/* void a8_m0plus_token(a8_m0plus_products_t *, int32_t packed): one token, changes it. Packed: tokens are words of
+ * pairs, rows follow each other and both lie at multiples of 4. Else n_pairs is the
+ * number of int8 products of a row, at any address, and tokens and weights are where the first of them ends. */
+    .global a8_m0plus_token
+    .type a8_m0plus_token, %function
+    .thumb_func
+    .align 2
+a8_m0plus_token:
+    push {r4-r7, lr}
+    mov r4, r8
+    mov r5, r9
+    mov r6, r10
+    mov r7, r11
+    push {r0, r4-r7}
+    movs r7, r0
+    ldr r6, [r7, #J_ROWS]
+    adr r2, token_base
+    ldr r3, [r7, #J_N_PAIRS]
+    cmp r1, #0
+    beq 1f
+    /* the first of the four words of the loop is the one that leaves a multiple of four of them */
+    lsrs r3, r3, #1
+    negs r3, r3
+    lsls r3, r3, #30
+    lsrs r3, r3, #25
+    ldr r0, [r2, #packed_at - token_base]
+    b 2f
+1:  negs r3, r3
+    lsls r3, r3, #30
+    lsrs r3, r3, #30
+    movs r0, #10
+    muls r3, r0, r3
+    ldr r0, [r2, #plain_at - token_base]
+2:  adds r3, r3, r0
+    adds r3, r3, r2
+    mov r10, r3
+    ldr r3, [r2, #token_unflip - token_base]
+    mov r8, r3
+    ldr r3, [r7, #J_Y]
+    mov r9, r3
+
+token_row:
+    bl read_row
+    mov r11, r5
+    mov r12, r6
+    ldr r0, [r7, #J_WEIGHTS]
+    ldr r3, [r7, #J_ROW_BYTES]
+    adds r3, r0, r3
+    str r3, [r7, #J_WEIGHTS]
+    mov lr, r3
+    ldr r1, [r7, #J_TOKENS]
+    ldr r5, token_mask
+    ldr r6, token_flip
+    ldr r2, [r7, #J_N_PAIRS]
+    negs r2, r2
+    bx r10
+
+packed:
+    .rept 4
+    ldm r0!, {r2}
+    eors r2, r6
+    movs r3, r2
+    ands r3, r5
+    add r3, r8
+    lsrs r2, r2, #8
+    ands r2, r5
+    add r2, r8
+    ldm r1!, {r7}
+    muls r3, r7, r3
+    asrs r3, r3, #16
+    adcs r4, r3
+    ldm r1!, {r7}
+    muls r2, r7, r2
+    asrs r2, r2, #16
+    adcs r4, r2
+    .endr
+    cmp r0, lr
+    bne packed
+    b token_requantize
+
+    /* r2: products left, negative */
+plain:
+    .rept 4
+    ldrsb r3, [r0, r2]
+    ldrsb r5, [r1, r2]
+    muls r3, r5, r3
+    adds r4, r4, r3
+    adds r2, #1
+    .endr
+    bne plain
+
+token_requantize:
+    mov r5, r11
+    lsrs r3, r5, #16
+    asrs r4, r3
+    sxth r2, r4
+    cmp r2, r4
+    bne 4f
+    uxth r2, r5
+    muls r4, r2, r4
+    lsrs r3, r3, #8
+    asrs r4, r3
+    movs r2, #0
+    adcs r4, r2
+3:  ldr r7, [sp]
+    ldr r2, [r7, #J_LOW]
+    cmp r4, r2
+    bge 5f
+    movs r4, r2
+5:  cmp r4, #127
+    ble 6f
+    movs r4, #127
+6:  mov r2, r9
+    strb r4, [r2]
+    adds r2, #1
+    mov r9, r2
+    mov r6, r12
+    ldr r2, [r7, #J_N_ROWS]
+    subs r2, #1
+    str r2, [r7, #J_N_ROWS]
+    beq 7f
+    b token_row
+7:  pop {r0, r4-r7}
+    mov r8, r4
+    mov r9, r5
+    mov r10, r6
+    mov r11, r7
+    pop {r4-r7, pc}
+4:  asrs r4, r4, #31
+    movs r2, #127
+    eors r4, r2
+    b 3b
+
+    .align 2
+token_base:
+packed_at: .word packed + 1 - token_base
+plain_at: .word plain + 1 - token_base
+token_mask: .word 0x00ff00ff
+token_flip: .word 0x80808080
+token_unflip: .word -0x00800080
+    .size a8_m0plus_token, . - a8_m0plus_token
+
+/* void a8_m0plus_pack(uint32_t *out, const int8_t *x, uint32_t n, uint32_t step): n >= 1 values of a token at any
+ * address; of four of them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step bytes apart. What is missing is 0. */
+    .global a8_m0plus_pack
+    .type a8_m0plus_pack, %function
+    .thumb_func
+    .align 2
+a8_m0plus_pack:
+    push {r4-r7, lr}
+    movs r7, #0
+    movs r6, #2
+    subs r2, #4
+    bmi 2f
+1:  ldrsb r4, [r1, r7]
+    ldrsb r5, [r1, r6]
+    lsls r4, r4, #16
+    adds r4, r4, r5
+    str r4, [r0]
+    adds r1, #1
+    ldrsb r4, [r1, r7]
+    ldrsb r5, [r1, r6]
+    lsls r4, r4, #16
+    adds r4, r4, r5
+    str r4, [r0, r3]
+    adds r1, #3
+    adds r0, r0, r3
+    adds r0, r0, r3
+    subs r2, #4
+    bpl 1b
+2:  adds r2, #4
+    beq 4f
+    ldrsb r4, [r1, r7]
+    lsls r4, r4, #16
+    movs r5, #0
+    subs r2, #2
+    bmi 3f
+    beq 5f
+    ldrsb r6, [r1, r6]
+    adds r4, r4, r6
+5:  adds r1, #1
+    ldrsb r5, [r1, r7]
+    lsls r5, r5, #16
+3:  str r4, [r0]
+    str r5, [r0, r3]
+4:  pop {r4-r7, pc}
+    .size a8_m0plus_pack, . - a8_m0plus_pack
+#endif

@@ -1,0 +1,106 @@
+"""Kernels of the core on an emulated Cortex-M0+, one call at a time, with a fence around every buffer."""
+
+import struct
+
+import pytest
+
+from attn8.boards import image
+from attn8.boards.cortex_m0plus import FLASH_ADDRESS, FLASH_BYTES, RAM_ADDRESS, RAM_BYTES, Cpu
+from tools import missing, need
+
+FENCE = b"\xa5" * 16
+STACK_TOP, STACK_BYTES = RAM_ADDRESS + RAM_BYTES, 512
+FIRST_BUFFER = RAM_ADDRESS + 0x100
+
+
+class Unicorn:
+    """The same calls as Cpu, faster, without cycles."""
+
+    def __init__(self):
+        try:
+            from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, Uc
+            from unicorn.arm_const import UC_CPU_ARM_CORTEX_M0
+        except ImportError:
+            missing("unicorn", "pip install 'attn8[test]'")
+        self._uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
+        self._uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M0)
+        self._uc.mem_map(FLASH_ADDRESS, FLASH_BYTES, 5)
+        self._uc.mem_map(RAM_ADDRESS, RAM_BYTES, 3)
+
+    def load_code(self, address, code):
+        self._uc.mem_write(address, code)
+
+    def write(self, address, data):
+        self._uc.mem_write(address, bytes(data))
+
+    def read(self, address, n):
+        return bytes(self._uc.mem_read(address, n))
+
+    def call(self, address, arguments, stack_top):
+        from unicorn import arm_const as arm
+
+        words = [a & 0xFFFFFFFF for a in arguments]
+        on_stack = struct.pack(f"<{len(words[4:])}I", *words[4:])
+        sp = (stack_top - len(on_stack)) & ~7
+        self.write(sp, on_stack)
+        for register, value in zip((arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3), words, strict=False):
+            self._uc.reg_write(register, value)
+        end = FLASH_ADDRESS + FLASH_BYTES - 4
+        self._uc.reg_write(arm.UC_ARM_REG_SP, sp)
+        self._uc.reg_write(arm.UC_ARM_REG_LR, end | 1)
+        self._uc.emu_start(address | 1, end)
+        assert self._uc.reg_read(arm.UC_ARM_REG_PC) == end and self._uc.reg_read(arm.UC_ARM_REG_SP) == sp
+        return self._uc.reg_read(arm.UC_ARM_REG_R0), 0
+
+
+class Core:
+    """The core in the memory of a processor; ``call`` places buffers and compares the fences between them."""
+
+    def __init__(self, processor=Unicorn, *flags):
+        need("arm-none-eabi-gcc")
+        self.image, self.processor = image.build(*flags), processor()
+        self.processor.load_code(self.image.address, self.image.code)
+
+    def place(self, *buffers, offsets=()):
+        """Writes buffers (bytes, or a number of bytes) behind each other, at 4*i + offset. Returns their addresses."""
+        at, addresses = FIRST_BUFFER, []
+        offsets = (*offsets, *(0,) * (len(buffers) - len(offsets)))
+        self._fences = []
+        for buffer, offset in zip(buffers, offsets, strict=True):
+            data = bytes(buffer) if isinstance(buffer, int) else memoryview(buffer).tobytes()
+            at = ((at + len(FENCE) + 3) & ~3) + offset
+            self.processor.write(at - len(FENCE), FENCE + data + FENCE)
+            self._fences += [at - len(FENCE), at + len(data)]
+            addresses.append(at)
+            at += len(data) + len(FENCE)
+        assert at < STACK_TOP - 4096
+        return addresses
+
+    def call(self, name, *arguments):
+        """Calls a function; an argument may be the bytes of a struct. Returns its cycles (0 in unicorn)."""
+        structs = RAM_ADDRESS
+        words = []
+        for argument in arguments:
+            if isinstance(argument, bytes):
+                self.processor.write(structs, argument)
+                words.append(structs)
+                structs += (len(argument) + 3) & ~3
+            else:
+                words.append(argument)
+        assert structs <= FIRST_BUFFER
+        self.processor.write(STACK_TOP - 1024, FENCE * 64)
+        _, cycles = self.processor.call(self.image.symbols[name], words, STACK_TOP)
+        left = self.processor.read(STACK_TOP - 1024, 1024)
+        self.stack_bytes = len(left.lstrip(FENCE[:1]))
+        assert all(self.processor.read(at, len(FENCE)) == FENCE for at in self._fences), "a store left its buffer"
+        return cycles
+
+
+@pytest.fixture(scope="module")
+def unicorn_core():
+    return Core(Unicorn)
+
+
+@pytest.fixture(scope="module")
+def counted_core():
+    return Core(Cpu)
