@@ -1,6 +1,11 @@
 """The arena planner: one memory block for all tensors of a run. models/FORMAT.md, "Arena"."""
 
+from . import graph
 from .spec import padded
+
+TARGETS = PORTABLE, M0PLUS = ("portable", "m0plus")  # kernels of every processor, and those of a Cortex-M0+
+TILE_BYTES = 4096  # of packed tokens
+PASS_PRODUCTS = 64  # more of them need a sum for each token
 
 
 def live_bytes(blocks):
@@ -60,3 +65,36 @@ def plan(blocks):
         if best[1] == floor:
             break
     return best[0], best[1], floor
+
+
+def scratch_bytes(op, source_shape, shape, target=PORTABLE):
+    """Returns what an op needs while it runs, besides its tensors.
+
+    Args:
+        op: of a graph.    source_shape, shape: (steps, channels) of its first source and its output.
+        target: one of TARGETS.
+
+    Source:
+        models/FORMAT.md, "Arena".
+    """
+    if isinstance(op, graph.WindowedAttention):
+        return 4 * min(shape[0], op.left + op.right + 1)
+    if target == PORTABLE or not isinstance(op, graph.Linear | graph.Conv1d):
+        return 0
+    return product_scratch_bytes(shape[0], source_shape[1], op.weights.shape[1] if isinstance(op, graph.Conv1d) else 1)
+
+
+def product_scratch_bytes(n_steps, n_inputs, kernel):
+    """Returns the scratch of linear (kernel 1) and conv1d with n_steps output tokens on a Cortex-M0+."""
+    n_products = kernel * n_inputs
+    n = _tile_tokens(n_steps, n_products)
+    sums = 4 * n if n_products > PASS_PRODUCTS else 0
+    return n * 2 * padded(n_products) + sums + (padded(n_products) if kernel > 1 and n else 0)
+
+
+def _tile_tokens(n_steps, n_products):
+    n_bytes = 2 * padded(n_products)
+    if n_steps >= 4 and padded(n_steps) * n_bytes <= TILE_BYTES:
+        return padded(n_steps)
+    fitting = min(64, 1 << (TILE_BYTES // n_bytes).bit_length() >> 1)
+    return fitting if n_steps >= 4 and fitting >= 4 else min(fitting, 1)

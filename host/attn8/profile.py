@@ -4,6 +4,7 @@ Cycles are counted by an emulator (boards/); nothing in this file estimates any.
 """
 
 from . import graph, reference, spec, stream
+from .arena import M0PLUS
 from .spec import padded
 
 _ROW_BYTES = spec.row_bytes(spec.REQUANTIZE_ROW)
@@ -166,6 +167,7 @@ def info(data):
         "model_bytes": len(model.data),
         "budget_bytes": budget_bytes(lines),
         "arena_bytes": model.arena_bytes,
+        "arena_bytes_m0plus": reference.plan(model, M0PLUS)[1],
         "live_bytes": model.live_bytes,
         "stream_bytes": _stream_bytes(model),
         "account": [{"what": what, "bytes": n} for what, n in lines],
@@ -209,6 +211,7 @@ def _facts(info):
         ("MACs a window", f"{info['macs']:,}"),
         ("file", f"{info['model_bytes']:,} bytes"),
         ("arena", f"{info['arena_bytes']:,} bytes (tensors alive at once: {info['live_bytes']:,})"),
+        ("on a Cortex-M0+", f"{info['arena_bytes_m0plus']:,} bytes, with memory for its kernels"),
         ("stream", "no: not causal" if info["stream_bytes"] is None else f"keeps {info['stream_bytes']:,} bytes"),
     ):
         table.add_row(what, Text(value))

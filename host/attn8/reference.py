@@ -454,8 +454,12 @@ def _check_whole(model):
     _require(model.shapes[-1] == (1, len(model.graph.labels)), "SHAPE")
 
 
-def memory_blocks(model):
-    """Returns the planner's blocks (bytes, first step, last step): the tensors, then the scratch of each op."""
+def memory_blocks(model, target=arena.PORTABLE):
+    """Returns the planner's blocks (bytes, first step, last step): the tensors, then the scratch of each op.
+
+    Args:
+        model: a ParsedModel.    target: one of arena.TARGETS, whose kernels say how much scratch they want.
+    """
     ops, shapes = model.graph.ops, model.shapes
     last = list(range(len(shapes)))
     for i, op in enumerate(ops):
@@ -465,15 +469,18 @@ def memory_blocks(model):
     if model.graph.input_requantize is None:
         sizes[0] = 0
     blocks = list(zip(sizes, range(len(shapes)), last, strict=True))
-    return blocks + [(_scratch_bytes(op, shapes[i + 1]), i + 1, i + 1) for i, op in enumerate(ops)]
+    sources = [shapes[op_sources(op)[0]] for op in ops]
+    scratch = [arena.scratch_bytes(op, sources[i], shapes[i + 1], target) for i, op in enumerate(ops)]
+    return blocks + [(n, i + 1, i + 1) for i, n in enumerate(scratch)]
 
 
-def _scratch_bytes(op, shape):
-    return 4 * min(shape[0], op.left + op.right + 1) if isinstance(op, graph.WindowedAttention) else 0
+def plan(model, target=arena.PORTABLE):
+    """Returns (offsets, arena bytes, live bytes) of arena.plan for a target."""
+    return arena.plan(memory_blocks(model, target))
 
 
 def _plan(model):
-    model.offsets, model.arena_bytes, model.live_bytes = arena.plan(memory_blocks(model))
+    model.offsets, model.arena_bytes, model.live_bytes = plan(model)
 
 
 class Reference:

@@ -24,6 +24,7 @@ typedef struct {
     uint16_t n_steps;
     uint16_t n_channels;
     uint8_t last_step; /* last step of a run that reads it (step i + 1 runs op i); 0: never read */
+    uint16_t scratch_words; /* a8_op_scratch_bytes / 4 of the op that makes it */
 } a8_tensor_t;
 
 /* A score difference becomes an index of A8_EXP: see "windowed attention". */

@@ -30,7 +30,7 @@ uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op)
 static uint32_t block_bytes(const a8_model_t *m, uint32_t b)
 {
     if (b > m->n_ops)
-        return a8_op_scratch_bytes(m, &m->ops[b - m->n_ops - 1]);
+        return 4u * m->ops[b - m->n_ops - 1].output.scratch_words;
     if (b == 0 && m->input_type == A8_INPUT_INT8)
         return 0; /* the caller's window is read in place */
     const a8_tensor_t *t = block_tensor(m, b);
@@ -141,6 +141,8 @@ static uint32_t live_bytes(const a8_model_t *m)
 void a8_plan(a8_model_t *m)
 {
     uint32_t best = BY_SIZE, last = BY_SIZE;
+    for (uint32_t i = 0; i < m->n_ops; i++)
+        m->ops[i].output.scratch_words = (uint16_t)(a8_op_scratch_bytes(m, &m->ops[i]) / 4);
     m->live_bytes = live_bytes(m);
     m->arena_bytes = place(m, BY_SIZE);
     while (m->arena_bytes > m->live_bytes && ++last < N_ORDERS) {

@@ -243,7 +243,7 @@ def test_no_access_is_unaligned_and_no_store_leaves_its_buffers(fenced, fixed):
     window = chip.golden_input(0)
     memory = chip._cpu
     stack = (chip._stack_limit, cortex_m0plus.RAM_ADDRESS + cortex_m0plus.RAM_BYTES)
-    arena = (chip._arena, chip._arena + reference.parse(data).arena_bytes)
+    arena = (chip._arena, chip._arena + chip.arena_bytes)
     output = (chip._output, chip._output + len(reference.parse(data).graph.labels))
     busy_flag = (chip._object, chip._object + chip._sizes[0])
     memory.writable = (stack, arena, output, busy_flag)

@@ -40,7 +40,7 @@ def bench(data, board_name="pico", vectors=None, progress=None):
 
     Returns:
         dict for JSON: board, processor, clock_mhz, cycles, ms, ms_at_<clock>mhz, source, ops (index, name, shape,
-        macs, cycles, cycles_per_mac or None), load_cycles, stack_bytes, code_bytes, stream
+        macs, cycles, cycles_per_mac or None), load_cycles, stack_bytes, code_bytes, arena_bytes, stream
         (None, or token_samples, token_cycles, state_bytes, token_ms, tokens_a_window: how many cost a window),
 
     Raises:
@@ -66,6 +66,7 @@ def bench(data, board_name="pico", vectors=None, progress=None):
         "load_cycles": result.load_cycles,
         "stack_bytes": result.stack_bytes,
         "code_bytes": result.code_bytes,
+        "arena_bytes": result.arena_bytes,
         "stream": None if result.stream is None else _stream(result, target),
         "n_vectors": len(result.outputs),
         "outputs_equal": result.outputs_equal,

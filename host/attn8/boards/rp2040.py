@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import reference, stream
+from .. import arena, reference, stream
 from ..device import ModelError
 from . import BoardError, image
 from .cortex_m0plus import FLASH_ADDRESS, RAM_ADDRESS, RAM_BYTES, RETURN_ADDRESS, Cpu
@@ -33,6 +33,7 @@ class Rp2040Result:
         outputs_equal: whether they are those of the golden vectors; None for windows of the caller.
         stack_bytes: the deepest stack of load, run and stream, painted.
         code_bytes: instructions and constant tables of the core.
+        arena_bytes: of the plan for this processor.
         source: how the cycles were counted.
         stream: Rp2040Stream, None for a model that is not causal.
     """
@@ -44,6 +45,7 @@ class Rp2040Result:
     outputs_equal: bool | None
     stack_bytes: int
     code_bytes: int
+    arena_bytes: int
     source: str
     stream: "Rp2040Stream | None" = None
 
@@ -97,6 +99,7 @@ def emulate(data, windows=None, vectors=None, progress=None):
         outputs_equal=True if windows is None else None,
         stack_bytes=chip.stack_bytes(),
         code_bytes=chip.image.code_bytes,
+        arena_bytes=chip.arena_bytes,
         source=_source(chip.image),
     )
 
@@ -140,7 +143,7 @@ def _compare(outputs, expected):
 def _source(core):
     from importlib.metadata import version
 
-    return f"emulated cycles, zero-wait memory, rp2040py {version('rp2040py')}, {core.compiler}, portable kernels"
+    return f"emulated cycles, zero-wait memory, rp2040py {version('rp2040py')}, {core.compiler}"
 
 
 class _Progress:
@@ -158,6 +161,7 @@ class _Chip:
 
     def __init__(self, model, progress):
         self.image, self.model, self._progress = image.build(), model, progress
+        self.offsets, self.arena_bytes, _ = reference.plan(model, arena.M0PLUS)
         self._cpu = Cpu()
         self._file_bytes = len(model.data)
         if self._file_bytes > RETURN_ADDRESS - _FILE_ADDRESS:
@@ -173,7 +177,7 @@ class _Chip:
         window_bytes *= 1 if self.model.graph.input_requantize is None else 2
         self._token_samples = _token_samples(self.model)
         state_bytes = 0 if self._token_samples is None else stream.state_bytes(self.model)
-        sizes = (model_bytes, self.model.arena_bytes, window_bytes, len(self.model.graph.labels), state_bytes)
+        sizes = (model_bytes, self.arena_bytes, window_bytes, len(self.model.graph.labels), state_bytes)
         ends = [RAM_ADDRESS + int(n) for n in np.cumsum([(n + 7) & ~7 for n in sizes])]
         self._object, self._arena, self._window, self._output, self._state = RAM_ADDRESS, *ends[:4]
         self._sizes, self._stack_limit = sizes, ends[4]
@@ -221,7 +225,7 @@ class _Chip:
         arguments = (self._object, _FILE_ADDRESS, self._arena, self._window)
         cycles = [self._call("a8_run_input", *arguments, self.model.graph.n_steps)[1]]
         cycles += [self._call("a8_run_op", *arguments, i)[1] for i in range(len(self.model.graph.ops))]
-        last = self._cpu.read(self._arena + self.model.offsets[len(self.model.graph.ops)], len(outputs))
+        last = self._cpu.read(self._arena + self.offsets[len(self.model.graph.ops)], len(outputs))
         if last != outputs.tobytes():
             raise BoardError("ops called one by one and a8_run give different outputs; do not use this build")
         return cycles
