@@ -89,7 +89,7 @@ def product_scratch_bytes(n_steps, n_inputs, kernel):
     n_products = kernel * n_inputs
     n = _tile_tokens(n_steps, n_products)
     sums = 4 * n if n_products > PASS_PRODUCTS else 0
-    return n * 2 * padded(n_products) + sums + (padded(n_products) if kernel > 1 and n else 0)
+    return n * 2 * padded(n_products) + max(sums, padded(n_products) if kernel > 1 and n else 0)
 
 
 def _tile_tokens(n_steps, n_products):

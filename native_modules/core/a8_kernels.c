@@ -82,7 +82,7 @@ static HOT void linear_channel(const row_t *r, const int8_t *w, uint32_t n_input
         *y = requantize(r, dot(x, w, n_inputs));
 }
 
-void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y)
+void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 {
     row_t r = clamped_row(op->clamp);
     const int8_t *w = op->weights, *end = x + op->n_steps * op->n_inputs;

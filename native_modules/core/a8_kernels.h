@@ -16,22 +16,9 @@
 #include "a8_model.h"
 #include "a8_target.h"
 
-/* y (n_steps, n_outputs) = requantize(W x), W (n_outputs, n_inputs), rows padded to 4. */
-typedef struct {
-    const uint8_t *rows;   /* requantize rows (n_outputs,), 8 bytes each */
-    const int8_t *weights;
-    uint32_t n_steps;
-    uint32_t n_inputs; /* <= A8_MAX_PRODUCTS */
-    uint32_t n_outputs;
-    uint32_t clamp;
-    void *scratch; /* a8_product_scratch_bytes(at least n_steps, n_inputs, 1) */
-} a8_linear_t;
-
-void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y);
-
 /* y (n_output_steps, n_outputs): token t is made of x tokens t*stride - pad_left + (0..kernel-1), zero outside of x. */
 typedef struct {
-    const uint8_t *rows;
+    const uint8_t *rows;   /* requantize rows (n_outputs,), 8 bytes each */
     const int8_t *weights; /* (n_outputs, kernel*n_inputs), rows padded to 4 */
     uint32_t n_steps;      /* of x */
     uint32_t n_inputs;     /* channels of x; kernel*n_inputs <= A8_MAX_PRODUCTS */
@@ -41,10 +28,13 @@ typedef struct {
     uint32_t stride;
     uint32_t pad_left; /* < kernel; the window of every output token meets x */
     uint32_t clamp;
-    void *scratch; /* a8_product_scratch_bytes(at least n_output_steps, n_inputs, kernel) */
+    void *scratch; /* a8_product_scratch_bytes(n_output_steps or more, n_inputs, kernel) */
 } a8_conv1d_t;
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
+
+/* y (n_steps, n_outputs) = requantize(W x): n_output_steps = n_steps, kernel = stride = 1, pad_left = 0. */
+void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
 
 /* q, k, v, y (n_steps, n_channels); keys i-left..i+right of query i, cut to x. k holds no -128. */
 typedef struct {

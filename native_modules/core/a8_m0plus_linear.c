@@ -8,6 +8,7 @@
 #ifdef A8_TARGET_M0PLUS
 
 #define BLOCK 4u
+#define NOINLINE __attribute__((noinline))
 
 /* What the assembly works on; it changes weights, rows, n_rows and y. */
 typedef struct {
@@ -22,7 +23,7 @@ typedef struct {
     int8_t *y;
     uint32_t y_stride;
     int32_t low;
-    int32_t *sums; /* one for each token of a tile, where there are several passes */
+    int32_t *sums; /* one for each token, where there are several passes */
     uint32_t back; /* bytes that y goes back in front of the last block; 0: the last block begins where the one before ends */
 } a8_m0plus_products_t;
 
@@ -46,11 +47,12 @@ static taps_t taps_of(const a8_conv1d_t *op, const int8_t *x, uint32_t t)
     return taps;
 }
 
-static void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, int8_t *padded, uint32_t *out, uint32_t step)
+static NOINLINE void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t *out, uint32_t step)
 {
     uint32_t n = op->kernel * op->n_inputs;
     taps_t taps = taps_of(op, x, t);
     if (taps.last - taps.first < op->kernel) {
+        int8_t *padded = (int8_t *)op->scratch + a8_tile_tokens(op->n_output_steps, n) * a8_packed_bytes(n);
         memset(padded, 0, n);
         memcpy(padded + taps.first * op->n_inputs, taps.x, (taps.last - taps.first) * op->n_inputs);
         taps.x = padded;
@@ -58,80 +60,64 @@ static void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, int8_
     a8_m0plus_pack(out, taps.x, n, step);
 }
 
-static a8_m0plus_products_t products_of(const a8_conv1d_t *op)
+static void set_products(a8_m0plus_products_t *p, const a8_conv1d_t *op)
 {
-    uint32_t n = op->kernel * op->n_inputs;
-    a8_m0plus_products_t p;
-    p.n_pairs = a8_packed_bytes(n) / 4;
-    p.weights = op->weights;
-    p.row_bytes = a8_padded(n);
-    p.rows = op->rows;
-    p.n_rows = p.y_stride = op->n_outputs;
-    p.low = op->clamp == A8_CLAMP_FULL ? -128 : op->clamp == A8_CLAMP_KEY ? -127 : 0;
-    return p;
+    p->tokens = op->scratch;
+    p->weights = op->weights;
+    p->rows = op->rows;
+    p->n_rows = p->y_stride = op->n_outputs;
+    p->row_bytes = a8_padded(op->kernel * op->n_inputs);
+    p->n_pairs = p->row_bytes / 2;
+    p->low = op->clamp == A8_CLAMP_FULL ? -128 : op->clamp == A8_CLAMP_KEY ? -127 : 0;
 }
 
 /* Tokens t..t + n - 1, n >= 4. The last block may begin inside the one before: some tokens are then computed twice. */
-static void run_tile(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t n, uint32_t tile, int8_t *y)
+static NOINLINE void run_tile(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t n, int8_t *y)
 {
-    a8_m0plus_products_t p = products_of(op);
-    uint32_t *out = op->scratch, token_words = p.n_pairs;
-    p.tokens = out;
-    p.sums = (int32_t *)(out + tile * token_words);
-    p.y = y + t * op->n_outputs;
-    p.block_bytes = BLOCK * 4 * token_words;
-    p.span = a8_padded(n) * 4 * token_words;
-    p.back = (a8_padded(n) - n) * op->n_outputs;
-    int8_t *padded = (int8_t *)(p.sums + (p.n_pairs > A8_PASS_PAIRS ? tile : 0));
-    for (uint32_t i = 0; i < n; i += BLOCK, out += BLOCK * token_words)
+    a8_m0plus_products_t p;
+    uint32_t *out = op->scratch;
+    set_products(&p, op);
+    p.y = y;
+    p.block_bytes = BLOCK * 4 * p.n_pairs;
+    for (uint32_t i = 0; i < n; i += BLOCK, out += BLOCK * p.n_pairs)
         for (uint32_t lane = 0; lane < BLOCK; lane++)
-            pack_token(op, x, t + lane + (i < n - BLOCK ? i : n - BLOCK), padded, out + lane, 4 * BLOCK);
+            pack_token(op, x, t + lane + (i < n - BLOCK ? i : n - BLOCK), out + lane, 4 * BLOCK);
+    p.sums = (int32_t *)out;
+    p.span = (uint32_t)((uint8_t *)out - (uint8_t *)op->scratch);
+    p.back = (a8_padded(n) - n) * op->n_outputs;
     a8_m0plus_rows(&p);
 }
 
-static void run_packed_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, int8_t *y)
+static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, int packed, int8_t *y)
 {
-    a8_m0plus_products_t p = products_of(op);
-    uint32_t *out = op->scratch;
-    pack_token(op, x, t, (int8_t *)(out + p.n_pairs), out, 4);
-    p.tokens = out;
+    a8_m0plus_products_t p;
+    set_products(&p, op);
     p.y = y;
-    a8_m0plus_token(&p, 1);
-}
-
-static void run_plain_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, int8_t *y)
-{
-    a8_m0plus_products_t p = products_of(op);
-    taps_t taps = taps_of(op, x, t);
-    p.n_pairs = (taps.last - taps.first) * op->n_inputs;
-    p.weights += taps.last * op->n_inputs;
-    p.tokens = taps.x + p.n_pairs;
-    p.y = y;
-    a8_m0plus_token(&p, 0);
+    if (packed) {
+        pack_token(op, x, t, op->scratch, 4);
+    } else {
+        taps_t taps = taps_of(op, x, t);
+        p.n_pairs = (taps.last - taps.first) * op->n_inputs;
+        p.weights += taps.last * op->n_inputs;
+        p.tokens = taps.x + p.n_pairs;
+    }
+    a8_m0plus_token(&p, packed);
 }
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 {
-    uint32_t n_steps = op->n_output_steps, tile = a8_tile_tokens(n_steps, op->kernel * op->n_inputs);
-    int aligned = (((uintptr_t)op->weights | (uintptr_t)op->rows) & 3) == 0;
-    if (tile >= BLOCK) {
-        for (uint32_t t = 0; t < n_steps; t += tile) {
-            uint32_t n = n_steps - t < tile ? n_steps - t : tile, more = n < BLOCK ? BLOCK - n : 0;
-            run_tile(op, x, t - more, n + more, tile, y);
+    uint32_t n_steps = op->n_output_steps, tile = a8_tile_tokens(n_steps, op->kernel * op->n_inputs), n = 1;
+    int packed = tile > 0 && (((uintptr_t)op->weights | (uintptr_t)op->rows) & 3) == 0;
+    for (uint32_t t = 0; t < n_steps; t += n, y += n * op->n_outputs) {
+        if (tile < BLOCK) {
+            run_token(op, x, t, packed, y);
+            continue;
         }
-        return;
+        n = n_steps - t < tile ? n_steps - t : tile;
+        uint32_t more = n < BLOCK ? BLOCK - n : 0;
+        run_tile(op, x, t - more, n + more, y - more * op->n_outputs);
     }
-    for (uint32_t t = 0; t < n_steps; t++, y += op->n_outputs)
-        if (tile > 0 && aligned)
-            run_packed_token(op, x, t, y);
-        else
-            run_plain_token(op, x, t, y);
 }
 
-void a8_linear_s8(const a8_linear_t *op, const int8_t *x, int8_t *y)
-{
-    a8_conv1d_t conv1d = {op->rows,      op->weights, op->n_steps, op->n_inputs, op->n_steps, op->n_outputs, 1, 1, 0,
-                          op->clamp, op->scratch};
-    a8_conv1d_s8(&conv1d, x, y);
-}
+void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y) { a8_conv1d_s8(op, x, y); }
 #endif

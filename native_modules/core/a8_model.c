@@ -38,59 +38,60 @@ void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const v
         a8_requantize_s16(file + m->input_rows, n_steps, m->n_channels, input, (int8_t *)arena + m->input.offset);
 }
 
-static void run_linear(const a8_op_t *op, const uint8_t *file, void *arena, uint32_t n_steps, uint32_t n_inputs,
-                       const int8_t *in, int8_t *out)
-{
-    a8_linear_t p;
-    p.rows = file + op->rows;
-    p.weights = (const int8_t *)file + op->weights;
-    p.n_steps = n_steps;
-    p.n_inputs = n_inputs;
-    p.n_outputs = op->output.n_channels;
-    p.clamp = op->as.product.clamp;
-    p.scratch = (uint8_t *)arena + op->scratch;
-    a8_linear_s8(&p, in, out);
-}
+/* One frame for each kind of op: the largest kernels are called with as little as possible below them. */
+#ifdef __GNUC__
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE
+#endif
 
-static void run_conv1d(const a8_op_t *op, const uint8_t *file, void *arena, const a8_tensor_t *x, const int8_t *in,
-                       int8_t *out)
+static NOINLINE void run_product(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
+                                 const void *input, uint32_t one_step)
 {
+    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
+    const int8_t *in = a8_tensor_data(m, arena, input, op->source[0]);
+    int8_t *out = (int8_t *)arena + op->output.offset;
     a8_conv1d_t p;
     p.rows = file + op->rows;
     p.weights = (const int8_t *)file + op->weights;
-    p.n_steps = x->n_steps;
+    p.n_steps = one_step ? 1 : x->n_steps;
     p.n_inputs = x->n_channels;
-    p.n_output_steps = op->output.n_steps;
+    p.n_output_steps = one_step ? 1 : op->output.n_steps;
     p.n_outputs = op->output.n_channels;
     p.kernel = op->as.product.kernel;
     p.stride = op->as.product.stride;
     p.pad_left = op->as.product.pad_left;
     p.clamp = op->as.product.clamp;
     p.scratch = (uint8_t *)arena + op->scratch;
-    a8_conv1d_s8(&p, in, out);
+    if (op->code == A8_OP_LINEAR_S8)
+        a8_linear_s8(&p, in, out);
+    else
+        a8_conv1d_s8(&p, in, out);
 }
 
-static void run_attention(const a8_op_t *op, const uint8_t *file, void *arena, const int8_t *const *in, int8_t *out)
+static NOINLINE void run_attention(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
+                                   const void *input)
 {
+    const int8_t *in[3];
     a8_attention_t p;
+    for (uint32_t s = 0; s < 3; s++)
+        in[s] = a8_tensor_data(m, arena, input, op->source[s]);
     p.relative_bias = file + op->rows;
     p.scratch = (uint8_t *)arena + op->scratch;
     p.fields = &op->as.attention;
     p.n_steps = op->output.n_steps;
     p.n_channels = op->output.n_channels;
-    a8_windowed_attention_s8(&p, in[0], in[1], in[2], out);
+    a8_windowed_attention_s8(&p, in[0], in[1], in[2], (int8_t *)arena + op->output.offset);
 }
 
-void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i,
-                     uint32_t n_steps)
+/* What has no weights and looks at each token alone. */
+static NOINLINE void run_elements(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
+                                  const void *input, uint32_t n_steps)
 {
-    const a8_op_t *op = &m->ops[i];
     const int8_t *x = a8_tensor_data(m, arena, input, op->source[0]);
     int8_t *y = (int8_t *)arena + op->output.offset;
-    uint32_t n_channels = a8_tensor(m, op->source[0])->n_channels, n = n_steps * n_channels;
-    if (op->code == A8_OP_LINEAR_S8)
-        run_linear(op, file, arena, n_steps, n_channels, x, y);
-    else if (op->code == A8_OP_LAYER_NORM_S8)
+    uint32_t n_channels = op->output.n_channels, n = n_steps * n_channels;
+    if (op->code == A8_OP_LAYER_NORM_S8)
         a8_layer_norm_s8(&op->as.norm, n_steps, n_channels, x, y);
     else if (op->code == A8_OP_ADD_S8)
         a8_add_s8(&op->as.add, n, x, a8_tensor_data(m, arena, input, op->source[1]), y);
@@ -98,22 +99,28 @@ void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, cons
         a8_table_s8((const int8_t *)file + op->rows, n, x, y);
 }
 
+void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
+{
+    const a8_op_t *op = &m->ops[i];
+    if (op->code == A8_OP_LINEAR_S8)
+        run_product(m, op, file, arena, input, 1);
+    else
+        run_elements(m, op, file, arena, input, 1);
+}
+
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {
     const a8_op_t *op = &m->ops[i];
     const a8_tensor_t *x = a8_tensor(m, op->source[0]);
-    int8_t *out = (int8_t *)arena + op->output.offset;
-    const int8_t *in[3];
-    for (uint32_t s = 0; s < 3; s++)
-        in[s] = a8_tensor_data(m, arena, input, op->source[s]);
-    if (op->code == A8_OP_CONV1D_S8)
-        run_conv1d(op, file, arena, x, in[0], out);
+    if (op->code == A8_OP_LINEAR_S8 || op->code == A8_OP_CONV1D_S8)
+        run_product(m, op, file, arena, input, 0);
     else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
-        run_attention(op, file, arena, in, out);
+        run_attention(m, op, file, arena, input);
     else if (op->code == A8_OP_MEAN_POOL_S8)
-        a8_mean_pool_s8(&op->as.pool, x->n_steps, x->n_channels, in[0], out);
+        a8_mean_pool_s8(&op->as.pool, x->n_steps, x->n_channels, a8_tensor_data(m, arena, input, op->source[0]),
+                        (int8_t *)arena + op->output.offset);
     else
-        a8_run_token_op(m, file, arena, input, i, x->n_steps);
+        run_elements(m, op, file, arena, input, op->output.n_steps);
 }
 
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

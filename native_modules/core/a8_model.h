@@ -134,9 +134,8 @@ int32_t a8_run(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint
 void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t n_steps);
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
-/* Op i on the first n_steps tokens; it is one that looks at each token alone: linear, norm, add or table. */
-void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i,
-                     uint32_t n_steps);
+/* Op i on the first token; it is one that looks at each token alone: linear, norm, add or table. */
+void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
 /* What a8_run checks, but for the input: MOVED, BUSY, MEMORY, ALIGNMENT, OUTPUT. */
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

@@ -174,8 +174,9 @@ static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     ring->n_tokens = (uint16_t)++n;
     if (n < kernel)
         return 0;
-    a8_linear_t linear = {p->file + op->rows, (const int8_t *)p->file + op->weights, 1, kernel * d,
-                          op->output.n_channels, op->as.product.clamp, (uint8_t *)p->arena + op->scratch};
+    a8_conv1d_t linear = {
+        p->file + op->rows, (const int8_t *)p->file + op->weights, 1, kernel * d, 1, op->output.n_channels, 1, 1, 0,
+        op->as.product.clamp, (uint8_t *)p->arena + op->scratch};
     a8_linear_s8(&linear, tokens, (int8_t *)p->arena + op->output.offset);
     uint32_t kept = kernel > stride ? kernel - stride : 0;
     memmove(tokens, tokens + (kernel - kept) * d, kept * d);
@@ -230,7 +231,7 @@ static int run_token(const push_t *p, uint32_t i, a8_ring_t *ring)
     else if (op->code == A8_OP_MEAN_POOL_S8)
         pool_token(p, op, ring);
     else
-        a8_run_token_op(p->m, p->file, p->arena, p->sample, i, 1);
+        a8_run_token_op(p->m, p->file, p->arena, p->sample, i);
     return 1;
 }
 

@@ -38,13 +38,14 @@ static inline uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products)
     return n_steps >= 4 && n >= 4 ? n : n > 0;
 }
 
-/* linear, conv1d: a tile; a sum for each of its tokens if their products do not fit into one pass; a token of a
- * convolution with the padding at an end of x. */
+/* linear, conv1d: a tile; behind it first a token of a convolution with its padding, then a sum for each token if their
+ * products do not fit into one pass. */
 static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
 {
     uint32_t n_products = kernel * n_inputs, n = a8_tile_tokens(n_steps, n_products);
     uint32_t sums = n_products > 2 * A8_PASS_PAIRS ? 4 * n : 0;
-    return n * a8_packed_bytes(n_products) + sums + (kernel > 1 && n > 0 ? a8_packed_bytes(n_products) / 2 : 0);
+    uint32_t padded = kernel > 1 && n > 0 ? a8_packed_bytes(n_products) / 2 : 0;
+    return n * a8_packed_bytes(n_products) + (sums > padded ? sums : padded);
 }
 
 #else

@@ -41,18 +41,6 @@ class AddFields(ctypes.Structure):
     _fields_ = (("multiplier_a", c_int32), ("multiplier_b", c_int32))
 
 
-class Linear(ctypes.Structure):
-    _fields_ = (
-        ("rows", c_void_p),
-        ("weights", c_void_p),
-        ("n_steps", c_uint32),
-        ("n_inputs", c_uint32),
-        ("n_outputs", c_uint32),
-        ("clamp", c_uint32),
-        ("scratch", c_void_p),
-    )
-
-
 class Conv1d(ctypes.Structure):
     _fields_ = (
         ("rows", c_void_p),
@@ -145,9 +133,8 @@ def test_linear(core):
         x, w, clamp = int8(rng, t, k), int8(rng, n, k, low=-127), int(rng.integers(0, 3))
         rows, y = requantize_rows(rng, n, 5000 * k**0.5), np.empty((t, n), dtype=np.int8)
         table, weights = packed_rows(rows), packed_weights(w)
-        core.a8_linear_s8(
-            byref(Linear(address(table), address(weights), t, k, n, clamp)), c_void_p(address(x)), c_void_p(address(y))
-        )
+        op = Conv1d(address(table), address(weights), t, k, t, n, 1, 1, 0, clamp)
+        core.a8_linear_s8(byref(op), c_void_p(address(x)), c_void_p(address(y)))
         return y, graph.Linear(0, clamp, rows, w), [x]
 
     compare(draw, 0.7)

@@ -20,7 +20,7 @@ def run_linear(core, x, w, rows, clamp, offset=0):
     table, weights, source, room, y = core.place(
         packed_rows(rows), packed_weights(w), x, needed, t * n, offsets=(offset, offset, offset)
     )
-    op = struct.pack("<7I", table, weights, t, k, n, clamp, room)
+    op = struct.pack("<11I", table, weights, t, k, t, n, 1, 1, 0, clamp, room)
     cycles = core.call("a8_linear_s8", op, source, y)
     return np.frombuffer(core.processor.read(y, t * n), np.int8).reshape(t, n), cycles
 
