@@ -10,25 +10,9 @@
 #define BLOCK 4u
 #define NOINLINE __attribute__((noinline))
 
-/* What the assembly works on; it changes weights, rows, n_rows and y. */
-typedef struct {
-    const void *tokens;
-    uint32_t span; /* n_blocks*block_bytes */
-    uint32_t block_bytes;
-    uint32_t n_pairs;
-    const int8_t *weights;
-    uint32_t row_bytes;
-    const uint8_t *rows;
-    uint32_t n_rows;
-    int8_t *y;
-    uint32_t y_stride;
-    int32_t low;
-    int32_t *sums; /* one for each token, where there are several passes */
-    uint32_t back; /* bytes that y goes back in front of the last block; 0: the last block begins where the one before ends */
-} a8_m0plus_products_t;
-
-void a8_m0plus_rows(a8_m0plus_products_t *p);
-void a8_m0plus_token(a8_m0plus_products_t *p, int32_t packed);
+/* a8_m0plus_products.S */
+void a8_m0plus_rows(const a8_conv1d_t *op, int8_t *y, uint32_t n);
+void a8_m0plus_token(const a8_conv1d_t *op, const void *x, int8_t *y, uint32_t n, const int8_t *weights);
 void a8_m0plus_pack(uint32_t *out, const int8_t *x, uint32_t n, uint32_t step);
 
 /* The taps of output token t that lie in x: [first, last), the first of which reads x. */
@@ -60,64 +44,48 @@ static NOINLINE void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t
     a8_m0plus_pack(out, taps.x, n, step);
 }
 
-static void set_products(a8_m0plus_products_t *p, const a8_conv1d_t *op)
+/* Packs tokens t..t + n - 1, n >= 4. The last block may begin inside the one before. */
+static NOINLINE void pack_tile(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t n)
 {
-    p->tokens = op->scratch;
-    p->weights = op->weights;
-    p->rows = op->rows;
-    p->n_rows = p->y_stride = op->n_outputs;
-    p->row_bytes = a8_padded(op->kernel * op->n_inputs);
-    p->n_pairs = p->row_bytes / 2;
-    p->low = op->clamp == A8_CLAMP_FULL ? -128 : op->clamp == A8_CLAMP_KEY ? -127 : 0;
-}
-
-/* Tokens t..t + n - 1, n >= 4. The last block may begin inside the one before: some tokens are then computed twice. */
-static NOINLINE void run_tile(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t n, int8_t *y)
-{
-    a8_m0plus_products_t p;
-    uint32_t *out = op->scratch;
-    set_products(&p, op);
-    p.y = y;
-    p.block_bytes = BLOCK * 4 * p.n_pairs;
-    for (uint32_t i = 0; i < n; i += BLOCK, out += BLOCK * p.n_pairs)
+    uint32_t *out = op->scratch, block_words = a8_packed_bytes(op->kernel * op->n_inputs);
+    for (uint32_t i = 0; i < n; i += BLOCK, out += block_words)
         for (uint32_t lane = 0; lane < BLOCK; lane++)
             pack_token(op, x, t + lane + (i < n - BLOCK ? i : n - BLOCK), out + lane, 4 * BLOCK);
-    p.sums = (int32_t *)out;
-    p.span = (uint32_t)((uint8_t *)out - (uint8_t *)op->scratch);
-    p.back = (a8_padded(n) - n) * op->n_outputs;
-    a8_m0plus_rows(&p);
 }
 
 static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, int packed, int8_t *y)
 {
-    a8_m0plus_products_t p;
-    set_products(&p, op);
-    p.y = y;
     if (packed) {
         pack_token(op, x, t, op->scratch, 4);
+        a8_m0plus_token(op, op->scratch, y, 0, op->weights);
     } else {
         taps_t taps = taps_of(op, x, t);
-        p.n_pairs = (taps.last - taps.first) * op->n_inputs;
-        p.weights += taps.last * op->n_inputs;
-        p.tokens = taps.x + p.n_pairs;
+        uint32_t n = (taps.last - taps.first) * op->n_inputs;
+        a8_m0plus_token(op, taps.x + n, y, n, op->weights + taps.last * op->n_inputs);
     }
-    a8_m0plus_token(&p, packed);
+}
+
+static void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *y, int packed)
+{
+    for (uint32_t t = 0; t < op->n_output_steps; t++, y += op->n_outputs)
+        run_token(op, x, t, packed, y);
 }
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 {
-    uint32_t n_steps = op->n_output_steps, tile = a8_tile_tokens(n_steps, op->kernel * op->n_inputs), n = 1;
-    int packed = tile > 0 && (((uintptr_t)op->weights | (uintptr_t)op->rows) & 3) == 0;
-    for (uint32_t t = 0; t < n_steps; t += n, y += n * op->n_outputs) {
-        if (tile < BLOCK) {
-            run_token(op, x, t, packed, y);
-            continue;
-        }
-        n = n_steps - t < tile ? n_steps - t : tile;
-        uint32_t more = n < BLOCK ? BLOCK - n : 0;
-        run_tile(op, x, t - more, n + more, y - more * op->n_outputs);
+    uint32_t n_steps = op->n_output_steps, tile = a8_tile_tokens(n_steps, op->kernel * op->n_inputs);
+    if (tile < BLOCK) {
+        run_tokens(op, x, y, tile > 0 && (((uintptr_t)op->weights | (uintptr_t)op->rows) & 3) == 0);
+        return;
+    }
+    for (uint32_t t = 0; t < n_steps; t += tile) {
+        uint32_t n = n_steps - t < tile ? n_steps - t : tile, first = n < BLOCK ? n_steps - BLOCK : t;
+        n = n < BLOCK ? BLOCK : n;
+        pack_tile(op, x, first, n);
+        a8_m0plus_rows(op, y + first * op->n_outputs, n);
     }
 }
 
-void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y) { a8_conv1d_s8(op, x, y); }
+/* Without a frame of its own. */
+void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y) __attribute__((alias("a8_conv1d_s8")));
 #endif

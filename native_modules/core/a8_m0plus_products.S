@@ -17,39 +17,38 @@
     .section .text.a8_m0plus_products, "ax", %progbits
 #endif
 
-/* a8_m0plus_products_t */
-#define J_TOKENS 0
-#define J_SPAN 4
-#define J_BLOCK_BYTES 8
-#define J_N_PAIRS 12
-#define J_WEIGHTS 16
-#define J_ROW_BYTES 20
-#define J_ROWS 24
-#define J_N_ROWS 28
-#define J_Y 32
-#define J_Y_STRIDE 36
-#define J_LOW 40
-#define J_SUMS 44
-#define J_BACK 48
+/* a8_conv1d_t */
+#define OP_ROWS 0
+#define OP_WEIGHTS 4
+#define OP_N_INPUTS 12
+#define OP_N_OUTPUTS 20
+#define OP_KERNEL 24
+#define OP_CLAMP 36
+#define OP_SCRATCH 40
 
 /* Frame of the rows: first the pairs of weights of a pass, the last one at index PAIRS - 1 */
 #define PAIRS A8_PASS_PAIRS
 #define PAIR_CODE 30 /* bytes of the body for a pair */
 #define F_BIAS (4 * PAIRS)
-#define F_SHIFTS (4 * PAIRS + 4)
+#define F_SCALE (4 * PAIRS + 4) /* multiplier << 16 | post << 8 | pre */
 #define F_LOW (4 * PAIRS + 8)
 #define F_Y_STRIDE (4 * PAIRS + 12)
 #define F_END (4 * PAIRS + 16)  /* of the blocks until y goes back */
 #define F_END2 (4 * PAIRS + 20) /* of all blocks */
-#define F_JOB (4 * PAIRS + 24)
-#define F_SCALE (4 * PAIRS + 28)
-#define F_SUMS (4 * PAIRS + 32)
-#define F_ENTRY (4 * PAIRS + 36)
-#define F_SKIP (4 * PAIRS + 40) /* from the end of a pass in a block to its start in the next */
-#define F_TOKENS (4 * PAIRS + 44)
-#define F_LEFT (4 * PAIRS + 48) /* pairs of the row that are left behind this pass */
-#define F_WEIGHTS (4 * PAIRS + 52)
-#define FRAME (4 * PAIRS + 56)
+#define F_SUMS (4 * PAIRS + 24)
+#define F_ENTRY (4 * PAIRS + 28)
+#define F_SKIP (4 * PAIRS + 32)   /* from the end of a pass in a block to its start in the next */
+#define F_TOKENS (4 * PAIRS + 36) /* of the next pass */
+#define F_LEFT (4 * PAIRS + 40)   /* pairs of the row that are left behind this pass */
+#define F_WEIGHTS (4 * PAIRS + 44)
+#define F_OP (4 * PAIRS + 48)
+#define F_ROWS (4 * PAIRS + 52)
+#define F_N_ROWS (4 * PAIRS + 56)
+#define F_Y (4 * PAIRS + 60)
+#define F_SPAN (4 * PAIRS + 64) /* bytes of all blocks */
+#define F_BLOCK_BYTES (4 * PAIRS + 68)
+#define F_BACK (4 * PAIRS + 72) /* bytes that y goes back before the last block */
+#define FRAME (4 * PAIRS + 76)
 
     .macro LOAD_WORD to, from, other /* at any address */
     ldrb \to, [\from]
@@ -120,7 +119,7 @@ requantize_skip:
     adds r0, r0, r1
 requantize:
     mov r8, r0
-    ldr r0, [sp, #F_SHIFTS]
+    ldr r0, [sp, #F_SCALE]
     lsrs r3, r0, #8
     mov r1, r12
     .irp lane, 4, 5, 6, 7
@@ -154,8 +153,7 @@ clamped\lane:
     cmp r0, r1
     beq row_done
     str r1, [sp, #F_END]
-    ldr r2, [sp, #F_JOB]
-    ldr r2, [r2, #J_BACK]
+    ldr r2, [sp, #F_BACK]
     mov r1, r9
     subs r1, r1, r2
     mov r9, r1
@@ -175,13 +173,12 @@ high\lane:
     .endr
 
 row_done:
-    ldr r7, [sp, #F_JOB]
-    ldr r0, [r7, #J_Y]
+    ldr r0, [sp, #F_Y]
     adds r0, #1
-    str r0, [r7, #J_Y]
-    ldr r0, [r7, #J_N_ROWS]
+    str r0, [sp, #F_Y]
+    ldr r0, [sp, #F_N_ROWS]
     subs r0, #1
-    str r0, [r7, #J_N_ROWS]
+    str r0, [sp, #F_N_ROWS]
     bne next_row
     add sp, #FRAME
     pop {r4-r7}
@@ -191,7 +188,7 @@ row_done:
     mov r11, r7
     pop {r4-r7, pc}
 
-/* void a8_m0plus_rows(a8_m0plus_products_t *): changes it */
+/* void a8_m0plus_rows(const a8_conv1d_t *op, int8_t *y, uint32_t n): the n >= 4 tokens that are packed in scratch */
     .global a8_m0plus_rows
     .type a8_m0plus_rows, %function
     .thumb_func
@@ -203,44 +200,62 @@ a8_m0plus_rows:
     mov r7, r11
     push {r4-r7}
     sub sp, #FRAME
-    str r0, [sp, #F_JOB]
     movs r7, r0
-    ldr r1, [r7, #J_LOW]
+    str r0, [sp, #F_OP]
+    str r1, [sp, #F_Y]
+    bl low_of
     str r1, [sp, #F_LOW]
-    ldr r1, [r7, #J_Y_STRIDE]
-    str r1, [sp, #F_Y_STRIDE]
+    ldr r4, [r7, #OP_N_OUTPUTS]
+    str r4, [sp, #F_Y_STRIDE]
+    str r4, [sp, #F_N_ROWS]
+    movs r0, #3
+    adds r1, r2, r0
+    bics r1, r0 /* tokens with those that are computed twice */
+    subs r2, r1, r2
+    muls r2, r4, r2
+    str r2, [sp, #F_BACK]
+    bl pairs_of
+    lsls r2, r0, #4
+    str r2, [sp, #F_BLOCK_BYTES]
+    lsls r2, r0, #2
+    muls r2, r1, r2
+    str r2, [sp, #F_SPAN]
+    ldr r1, [r7, #OP_WEIGHTS]
+    str r1, [sp, #F_WEIGHTS]
+    ldr r6, [r7, #OP_ROWS]
+    b first_row
 next_row:
-    ldr r6, [r7, #J_ROWS]
+    ldr r7, [sp, #F_OP]
+    ldr r6, [sp, #F_ROWS]
+first_row:
     bl read_row
-    str r6, [r7, #J_ROWS]
+    str r6, [sp, #F_ROWS]
     str r4, [sp, #F_BIAS]
+    movs r0, #16
+    rors r5, r0
     str r5, [sp, #F_SCALE]
-    lsrs r5, r5, #16
-    str r5, [sp, #F_SHIFTS]
-    ldr r6, [r7, #J_WEIGHTS]
-    ldr r1, [r7, #J_ROW_BYTES]
-    adds r1, r1, r6
-    str r1, [r7, #J_WEIGHTS]
-    ldr r0, [r7, #J_TOKENS]
-    ldr r5, [r7, #J_N_PAIRS]
+    bl pairs_of
+    movs r5, r0
+    ldr r0, [r7, #OP_SCRATCH]
+    ldr r6, [sp, #F_WEIGHTS]
     movs r4, #0
     b pass
 next_pass:
-    ldr r7, [sp, #F_JOB]
+    ldr r7, [sp, #F_OP]
     ldr r0, [sp, #F_TOKENS]
     ldr r5, [sp, #F_LEFT]
     ldr r6, [sp, #F_WEIGHTS]
     movs r4, #1
 
-/* r0: tokens, r4: whether there are sums, r5: pairs left, r6: weights, r7: job */
+/* r0: tokens, r4: whether there are sums, r5: pairs left, r6: weights, r7: op */
 pass:
     mov r11, r0
-    ldr r1, [r7, #J_SPAN]
+    ldr r1, [sp, #F_SPAN]
     adds r1, r0, r1
     str r1, [sp, #F_END2]
     mov r12, r1
-    ldr r2, [r7, #J_BLOCK_BYTES]
-    ldr r3, [r7, #J_BACK]
+    ldr r2, [sp, #F_BLOCK_BYTES]
+    ldr r3, [sp, #F_BACK]
     cmp r3, #0
     beq 1f
     subs r1, r1, r2
@@ -264,7 +279,9 @@ pass:
     adds r3, r2, r3
     subs r3, r3, r0
     str r3, [sp, #F_ENTRY]
-    ldr r0, [r7, #J_SUMS]
+    ldr r0, [r7, #OP_SCRATCH]
+    ldr r7, [sp, #F_SPAN]
+    adds r0, r0, r7
     str r0, [sp, #F_SUMS]
     mov r9, r0
     ldr r0, [r2, #requantize_at - base]
@@ -336,13 +353,12 @@ unpack_second:
     movs r0, r1
     cmp r5, #0
     bne 7f
-    ldr r1, [sp, #F_JOB]
-    ldr r1, [r1, #J_Y]
+    ldr r1, [sp, #F_Y]
     mov r9, r1
     ldr r1, [sp, #F_SCALE]
-    uxth r2, r1
+    lsrs r2, r1, #16
     mov r12, r2
-    lsrs r1, r1, #24
+    lsrs r1, r1, #8
     subs r1, #1
     movs r2, #1
     lsls r2, r1
@@ -361,7 +377,7 @@ flip: .word 0x80808080
 unflip: .word -0x00800080
     .size a8_m0plus_rows, . - a8_m0plus_rows
 
-/* r6: a requantize row at any address -> r4: bias, r5: scale, r6: the next row; changes r0, r1, r3 */
+/* r6: a requantize row at any address -> r4: bias, r5: scale, r6: the next row; changes r0, r3 */
 read_row:
     lsls r0, r6, #30
     bne 1f
@@ -374,9 +390,36 @@ read_row:
     bne 2b
     bx lr
 
-/* void a8_m0plus_token(a8_m0plus_products_t *, int32_t packed): one token, changes it. Packed: tokens are words of
- * pairs, rows follow each other and both lie at multiples of 4. Else n_pairs is the
- * number of int8 products of a row, at any address, and tokens and weights are where the first of them ends. */
+/* r7: op -> r0: pairs of a row, padded; changes r3 */
+pairs_of:
+    ldr r0, [r7, #OP_N_INPUTS]
+    ldr r3, [r7, #OP_KERNEL]
+    muls r0, r3, r0
+    adds r0, #3
+    lsrs r0, r0, #2
+    lsls r0, r0, #1
+    bx lr
+
+/* r7: op -> r1: the smallest output; changes r3 */
+low_of:
+    ldr r3, [r7, #OP_CLAMP]
+    movs r1, #0
+    cmp r3, #2 /* A8_CLAMP_RELU */
+    beq 1f
+    movs r1, r3
+    subs r1, #128
+1:  bx lr
+
+/* void a8_m0plus_token(const a8_conv1d_t *op, const void *x, int8_t *y, uint32_t n, const int8_t *weights): one token.
+ * n = 0: x is packed, weights and rows lie at multiples of 4. Else the int8 products of a row, at any address; x and
+ * weights are where the first of them ends. */
+#define T_X 0
+#define T_N 4 /* negative */
+#define T_LOW 8
+#define T_N_ROWS 12
+#define T_ROW_BYTES 16
+#define T_SAVED 20
+#define T_WEIGHTS (T_SAVED + 36)
     .global a8_m0plus_token
     .type a8_m0plus_token, %function
     .thumb_func
@@ -387,48 +430,54 @@ a8_m0plus_token:
     mov r5, r9
     mov r6, r10
     mov r7, r11
-    push {r0, r4-r7}
+    push {r4-r7}
+    sub sp, #T_SAVED
     movs r7, r0
-    ldr r6, [r7, #J_ROWS]
+    mov r9, r2
+    str r1, [sp, #T_X]
+    negs r4, r3
+    str r4, [sp, #T_N]
+    bl low_of
+    str r1, [sp, #T_LOW]
+    ldr r0, [r7, #OP_N_OUTPUTS]
+    str r0, [sp, #T_N_ROWS]
+    ldr r6, [r7, #OP_ROWS]
+    bl pairs_of
+    lsls r1, r0, #1
+    str r1, [sp, #T_ROW_BYTES]
+    /* products are computed by four: the first time as many less as are missing */
     adr r2, token_base
-    ldr r3, [r7, #J_N_PAIRS]
-    cmp r1, #0
-    beq 1f
-    /* the first of the four words of the loop is the one that leaves a multiple of four of them */
-    lsrs r3, r3, #1
-    negs r3, r3
-    lsls r3, r3, #30
-    lsrs r3, r3, #25
-    ldr r0, [r2, #packed_at - token_base]
-    b 2f
-1:  negs r3, r3
-    lsls r3, r3, #30
+    lsls r3, r4, #30
     lsrs r3, r3, #30
-    movs r0, #10
-    muls r3, r0, r3
-    ldr r0, [r2, #plain_at - token_base]
-2:  adds r3, r3, r0
+    movs r1, #10
+    muls r3, r1, r3
+    ldr r1, [r2, #plain_at - token_base]
+    cmp r4, #0
+    bne 1f
+    lsrs r0, r0, #1
+    negs r0, r0
+    lsls r0, r0, #30
+    lsrs r3, r0, #25
+    ldr r1, [r2, #packed_at - token_base]
+1:  adds r3, r3, r1
     adds r3, r3, r2
     mov r10, r3
     ldr r3, [r2, #token_unflip - token_base]
     mov r8, r3
-    ldr r3, [r7, #J_Y]
-    mov r9, r3
 
 token_row:
     bl read_row
     mov r11, r5
     mov r12, r6
-    ldr r0, [r7, #J_WEIGHTS]
-    ldr r3, [r7, #J_ROW_BYTES]
+    ldr r0, [sp, #T_WEIGHTS]
+    ldr r3, [sp, #T_ROW_BYTES]
     adds r3, r0, r3
-    str r3, [r7, #J_WEIGHTS]
+    str r3, [sp, #T_WEIGHTS]
     mov lr, r3
-    ldr r1, [r7, #J_TOKENS]
+    ldr r1, [sp, #T_X]
+    ldr r2, [sp, #T_N]
     ldr r5, token_mask
     ldr r6, token_flip
-    ldr r2, [r7, #J_N_PAIRS]
-    negs r2, r2
     bx r10
 
 packed:
@@ -478,8 +527,7 @@ token_requantize:
     asrs r4, r3
     movs r2, #0
     adcs r4, r2
-3:  ldr r7, [sp]
-    ldr r2, [r7, #J_LOW]
+3:  ldr r2, [sp, #T_LOW]
     cmp r4, r2
     bge 5f
     movs r4, r2
@@ -491,12 +539,13 @@ token_requantize:
     adds r2, #1
     mov r9, r2
     mov r6, r12
-    ldr r2, [r7, #J_N_ROWS]
+    ldr r2, [sp, #T_N_ROWS]
     subs r2, #1
-    str r2, [r7, #J_N_ROWS]
+    str r2, [sp, #T_N_ROWS]
     beq 7f
     b token_row
-7:  pop {r0, r4-r7}
+7:  add sp, #T_SAVED
+    pop {r4-r7}
     mov r8, r4
     mov r9, r5
     mov r10, r6
