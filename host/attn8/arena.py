@@ -4,8 +4,7 @@ from . import graph
 from .spec import padded
 
 TARGETS = PORTABLE, M0PLUS = ("portable", "m0plus")  # kernels of every processor, and those of a Cortex-M0+
-TILE_BYTES = 4096  # of packed tokens
-PASS_PRODUCTS = 64  # more of them need a sum for each token
+PASS_PRODUCTS = 64  # more of them take several passes over the packed tokens
 
 
 def live_bytes(blocks):
@@ -93,8 +92,8 @@ def product_scratch_bytes(n_steps, n_inputs, kernel):
 
 
 def _tile_tokens(n_steps, n_products):
-    n_bytes = 2 * padded(n_products)
-    if n_steps >= 4 and padded(n_steps) * n_bytes <= TILE_BYTES:
+    most = (8192 if n_products > PASS_PRODUCTS else 4096) // (2 * padded(n_products))
+    if n_steps >= 4 and padded(n_steps) <= most:
         return padded(n_steps)
-    fitting = min(64, 1 << (TILE_BYTES // n_bytes).bit_length() >> 1)
+    fitting = min(64, 1 << most.bit_length() >> 1)
     return fitting if n_steps >= 4 and fitting >= 4 else min(fitting, 1)

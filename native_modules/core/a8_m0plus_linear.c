@@ -22,26 +22,36 @@ typedef struct {
     uint32_t last;
 } taps_t;
 
-static taps_t taps_of(const a8_conv1d_t *op, const int8_t *x, uint32_t t)
+static taps_t taps_of(const a8_conv1d_t *op, const int8_t *x, int32_t at)
 {
-    int32_t at = (int32_t)(t * op->stride) - (int32_t)op->pad_left;
     uint32_t left = op->n_steps - (uint32_t)at; /* tokens from `at` to the end of x */
     taps_t taps = {x, at < 0 ? (uint32_t)-at : 0, op->kernel < left ? op->kernel : left};
     taps.x += ((uint32_t)at + taps.first) * op->n_inputs;
     return taps;
 }
 
-static NOINLINE void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t *out, uint32_t step)
+static inline int32_t first_tap(const a8_conv1d_t *op, uint32_t t)
+{
+    return (int32_t)(t * op->stride) - (int32_t)op->pad_left;
+}
+
+/* Returns a copy of what token t is made of, behind the tile. */
+static NOINLINE const int8_t *with_padding(const a8_conv1d_t *op, const int8_t *x, int32_t at)
 {
     uint32_t n = op->kernel * op->n_inputs;
-    taps_t taps = taps_of(op, x, t);
-    if (taps.last - taps.first < op->kernel) {
-        int8_t *padded = (int8_t *)op->scratch + a8_tile_tokens(op->n_output_steps, n) * a8_packed_bytes(n);
-        memset(padded, 0, n);
-        memcpy(padded + taps.first * op->n_inputs, taps.x, (taps.last - taps.first) * op->n_inputs);
-        taps.x = padded;
-    }
-    a8_m0plus_pack(out, taps.x, n, step);
+    int8_t *to = (int8_t *)op->scratch + a8_tile_tokens(op->n_output_steps, n) * a8_packed_bytes(n);
+    taps_t taps = taps_of(op, x, at);
+    memset(to, 0, n);
+    memcpy(to + taps.first * op->n_inputs, taps.x, (taps.last - taps.first) * op->n_inputs);
+    return to;
+}
+
+static inline void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t *out, uint32_t step)
+{
+    int32_t at = first_tap(op, t);
+    const int8_t *from = at >= 0 && (uint32_t)at + op->kernel <= op->n_steps ? x + (uint32_t)at * op->n_inputs
+                                                                            : with_padding(op, x, at);
+    a8_m0plus_pack(out, from, op->kernel * op->n_inputs, step);
 }
 
 /* Packs tokens t..t + n - 1, n >= 4. The last block may begin inside the one before. */
@@ -59,7 +69,7 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
         pack_token(op, x, t, op->scratch, 4);
         a8_m0plus_token(op, op->scratch, y, 0, op->weights);
     } else {
-        taps_t taps = taps_of(op, x, t);
+        taps_t taps = taps_of(op, x, first_tap(op, t));
         uint32_t n = (taps.last - taps.first) * op->n_inputs;
         a8_m0plus_token(op, taps.x + n, y, n, op->weights + taps.last * op->n_inputs);
     }

@@ -223,21 +223,36 @@ a8_m0plus_rows:
     ldr r1, [r7, #OP_WEIGHTS]
     str r1, [sp, #F_WEIGHTS]
     ldr r6, [r7, #OP_ROWS]
-    b first_row
+    movs r7, #0
+    b row
 next_row:
-    ldr r7, [sp, #F_OP]
+    movs r7, #1
     ldr r6, [sp, #F_ROWS]
-first_row:
+row:
     bl read_row
     str r6, [sp, #F_ROWS]
     str r4, [sp, #F_BIAS]
     movs r0, #16
     rors r5, r0
     str r5, [sp, #F_SCALE]
-    bl pairs_of
-    movs r5, r0
-    ldr r0, [r7, #OP_SCRATCH]
     ldr r6, [sp, #F_WEIGHTS]
+    ldr r2, [sp, #F_BLOCK_BYTES]
+    lsrs r1, r2, #4
+    cmp r7, #0
+    beq 1f
+    cmp r1, #PAIRS
+    bhi 1f
+    /* the only pass of a row that is not the first: registers and frame are as they were */
+    ldr r3, [sp, #F_BACK]
+    cmp r3, #0
+    beq unpack_pass
+    ldr r0, [sp, #F_END2]
+    subs r0, r0, r2
+    str r0, [sp, #F_END]
+    b unpack_pass
+1:  movs r5, r1
+    ldr r7, [sp, #F_OP]
+    ldr r0, [r7, #OP_SCRATCH]
     movs r4, #0
     b pass
 next_pass:
@@ -249,7 +264,6 @@ next_pass:
 
 /* r0: tokens, r4: whether there are sums, r5: pairs left, r6: weights, r7: op */
 pass:
-    mov r11, r0
     ldr r1, [sp, #F_SPAN]
     adds r1, r0, r1
     str r1, [sp, #F_END2]
@@ -295,17 +309,20 @@ pass:
     beq 4f
     ldr r0, [r2, #to_sums_at - base]
 4:  adds r0, r2, r0
-    push {r0, r5}
+    mov r11, r0
 
-/* r1: pairs of this pass. Rows at no multiple of 4 are copied behind the place of the pairs, which never overtake them. */
+/* r1: pairs of this pass. Rows at no multiple of 4 are first copied to where the pairs end: unpacking never
+ * overtakes what it reads. */
+unpack_pass:
+    adr r2, base
     ldr r4, [r2, #mask - base]
     ldr r5, [r2, #flip - base]
     ldr r0, [r2, #unflip - base]
     mov r8, r0
     lsls r0, r1, #1
     adds r0, r0, r6
-    str r0, [sp, #F_WEIGHTS + 8]
-    add r7, sp, #4 * PAIRS + 8
+    str r0, [sp, #F_WEIGHTS]
+    add r7, sp, #4 * PAIRS
     lsls r2, r1, #2
     subs r3, r7, r2
     lsls r0, r6, #30
@@ -347,10 +364,10 @@ unpack_second:
     cmp r3, r7
     bne unpack
 
-    pop {r0, r5}
-    mov r1, r11
-    mov r11, r0
-    movs r0, r1
+    ldr r0, [sp, #F_END2]
+    ldr r1, [sp, #F_SPAN]
+    subs r0, r0, r1
+    ldr r5, [sp, #F_LEFT]
     cmp r5, #0
     bne 7f
     ldr r1, [sp, #F_Y]

@@ -22,7 +22,8 @@
 /* With -DA8_SCRATCH_M0PLUS a host plans the arena of that target. */
 #if defined(A8_TARGET_M0PLUS) || defined(A8_SCRATCH_M0PLUS)
 
-#define A8_TILE_BYTES 4096u /* of tokens that are packed at a time */
+/* Bytes of the tokens that are packed at a time: 32 of them, for up to 128 products. */
+static inline uint32_t a8_tile_bytes(uint32_t n_products) { return n_products > 2 * A8_PASS_PAIRS ? 8192 : 4096; }
 
 /* Bytes of a packed token: a word for two products. */
 static inline uint32_t a8_packed_bytes(uint32_t n_products) { return 2 * ((n_products + 3u) & ~3u); }
@@ -30,10 +31,10 @@ static inline uint32_t a8_packed_bytes(uint32_t n_products) { return 2 * ((n_pro
 /* Tokens of a tile: all, or the power of two from 4 to 64 that fits, or 1 where 4 are too many, or 0 where none fits. */
 static inline uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products)
 {
-    uint32_t bytes = a8_packed_bytes(n_products), n = 64, all = (n_steps + 3u) & ~3u;
-    if (n_steps >= 4 && all * bytes <= A8_TILE_BYTES)
+    uint32_t bytes = a8_packed_bytes(n_products), most = a8_tile_bytes(n_products), n = 64, all = (n_steps + 3u) & ~3u;
+    if (n_steps >= 4 && all * bytes <= most)
         return all;
-    while (n * bytes > A8_TILE_BYTES && n > 0)
+    while (n * bytes > most && n > 0)
         n /= 2;
     return n_steps >= 4 && n >= 4 ? n : n > 0;
 }

@@ -81,7 +81,7 @@ def test_conv1d_equals_the_reference(unicorn_core):  # noqa: F811
 
 
 @pytest.mark.parametrize("offset", [0, 3])
-@pytest.mark.parametrize("t, k", [(1, 2049), (5, 4100), (1, 2048), (4, 513), (4, 512), (7, 512)])
+@pytest.mark.parametrize("t, k", [(1, 4097), (5, 5000), (1, 4096), (4, 1025), (4, 1024), (7, 1024)])
 def test_wide_rows_equal_the_reference(unicorn_core, t, k, offset):  # noqa: F811
     rng = np.random.default_rng(k)
     x, w, rows = random_linear(rng, t, k, 5)
