@@ -135,14 +135,19 @@ shifted\lane:
     mov r0, r9
     ldr r1, [sp, #F_Y_STRIDE]
     ldr r2, [sp, #F_LOW]
+    lsls r3, r1, #1
     .irp lane, 4, 5, 6, 7
     cmp r\lane, r2
     blt low\lane
     cmp r\lane, #127
     bgt high\lane
 clamped\lane:
+    .if \lane == 4 || \lane == 6
     strb r\lane, [r0]
-    adds r0, r0, r1
+    .else
+    strb r\lane, [r0, r1]
+    adds r0, r0, r3
+    .endif
     .endr
     mov r9, r0
     mov r0, r8
@@ -573,23 +578,63 @@ token_requantize:
     eors r4, r2
     b 3b
 
-    .align 2
-token_base:
-packed_at: .word packed + 1 - token_base
-plain_at: .word plain + 1 - token_base
-token_mask: .word 0x00ff00ff
-token_flip: .word 0x80808080
-token_unflip: .word -0x00800080
     .size a8_m0plus_token, . - a8_m0plus_token
 
-/* void a8_m0plus_pack(uint32_t *out, const int8_t *x, uint32_t n, uint32_t step): n >= 1 values of a token at any
- * address; of four of them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step bytes apart. What is missing is 0. */
+/* void a8_m0plus_pack(uint32_t *out, const int8_t *x, uint32_t n, uint32_t step): n >= 1 values of a token; of four of
+ * them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step bytes apart. What is missing is 0. */
     .global a8_m0plus_pack
     .type a8_m0plus_pack, %function
     .thumb_func
     .align 2
 a8_m0plus_pack:
     push {r4-r7, lr}
+    cmp r3, #16
+    bne pack_bytes
+    movs r4, r1
+    orrs r4, r2
+    lsls r4, r4, #30
+    bne pack_bytes
+
+    /* words: x, n multiples of 4, as weights are unpacked */
+    mov r12, r8
+    adr r7, token_mask
+    ldm r7!, {r5, r6}
+    ldr r7, [r7]
+    mov r8, r7
+    adds r7, r1, r2
+    lsls r2, r2, #29
+    beq pack_words
+    ldm r1!, {r4}
+    subs r0, #32
+    b pack_second
+pack_words:
+    ldm r1!, {r2, r4}
+    eors r2, r6
+    rev r2, r2
+    lsrs r3, r2, #8
+    ands r3, r5
+    add r3, r8
+    str r3, [r0]
+    ands r2, r5
+    add r2, r8
+    str r2, [r0, #16]
+pack_second:
+    eors r4, r6
+    rev r4, r4
+    lsrs r3, r4, #8
+    ands r3, r5
+    add r3, r8
+    str r3, [r0, #32]
+    ands r4, r5
+    add r4, r8
+    str r4, [r0, #48]
+    adds r0, #64
+    cmp r1, r7
+    bne pack_words
+    mov r8, r12
+    pop {r4-r7, pc}
+
+pack_bytes:
     movs r7, #0
     movs r6, #2
     subs r2, #4
@@ -626,5 +671,13 @@ a8_m0plus_pack:
 3:  str r4, [r0]
     str r5, [r0, r3]
 4:  pop {r4-r7, pc}
+
+    .align 2
+token_base:
+packed_at: .word packed + 1 - token_base
+plain_at: .word plain + 1 - token_base
+token_mask: .word 0x00ff00ff
+token_flip: .word 0x80808080
+token_unflip: .word -0x00800080
     .size a8_m0plus_pack, . - a8_m0plus_pack
 #endif
