@@ -333,15 +333,14 @@ unpack_pass:
     lsls r0, r6, #30
     beq 6f
     lsrs r2, r2, #1
-    subs r2, r7, r2
-    push {r2, r3}
-    movs r3, r2
+    subs r3, r7, r2
 5:  LOAD_WORD r0, r6, r2
     stm r3!, {r0}
     cmp r3, r7
     bne 5b
-    pop {r2, r3}
-    movs r6, r2
+    lsls r2, r1, #1
+    subs r6, r7, r2
+    subs r3, r6, r2
 6:  lsls r0, r1, #30
     beq unpack
     ldm r6!, {r1}

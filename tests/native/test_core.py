@@ -8,7 +8,7 @@ import pytest
 
 import faulty
 import models
-from attn8 import reference, runtime, spec
+from attn8 import arena, reference, runtime, spec
 from faulty import FAULTS
 from tools import CORE, SANITIZE, STRICT, compiles, core_program, core_sources, missing, need, run, scratch
 
@@ -68,6 +68,14 @@ def test_arena_is_exact(files):
         assert (arena_bytes, live_bytes) == (model.arena_bytes, model.live_bytes), path.name
         assert arena_bytes <= 1.1 * live_bytes, path.name
         assert high_water >= 0.9 * arena_bytes, path.name
+
+
+def test_c_and_numpy_plan_the_same_arena_for_a_cortex_m0plus(files):
+    program = core_program("native/core_test", "-O2", "-DA8_SCRATCH_M0PLUS")
+    found = [tuple(map(int, line.split()[:2])) for line in run(program, "arena", *files).splitlines()]
+    models_ = [reference.parse(path.read_bytes()) for path in files]
+    assert found == [reference.plan(model, arena.M0PLUS)[1:] for model in models_]
+    assert all(bytes_ > model.arena_bytes for (bytes_, _), model in zip(found, models_, strict=True))
 
 
 def test_c_and_numpy_plan_the_same_arena_for_any_graph():
@@ -151,8 +159,13 @@ def test_target_can_bring_its_own_kernel(name, tmp_path):
     assert defined == {*set().union(*KERNELS.values()), "a8_softmax_exp"} - KERNELS[name]
 
 
+# Registers and frames of a8_m0plus_products.S; test_m0plus_linear.py paints them.
+ASSEMBLY_FRAMES = {"a8_m0plus_rows": 36 + 204, "a8_m0plus_token": 36 + 20, "a8_m0plus_pack": 20, "a8_linear_s8": 0}
+OF_TILES = {"a8_m0plus_rows", "pack_tile"}  # a stream runs one token at a time
+
+
 def _arm_objects(tmp_path, *flags):
-    for source in core_sources():
+    for source in [*core_sources(), *CORE.glob("a8_*.S")]:
         run(need("arm-none-eabi-gcc"), *ARM, *flags, "-c", source, "-o", tmp_path / f"{source.stem}.o")
     return sorted(tmp_path.glob("*.o"))
 
@@ -173,7 +186,14 @@ def test_core_has_no_writable_data(tmp_path):
 def test_worst_case_stack_is_at_most_512_bytes(tmp_path):
     _arm_objects(tmp_path, "-fcallgraph-info=su")
     frames, calls = _call_graph(tmp_path)
-    depth = {name: _depth(name, frames, calls, ()) for name in frames if name.startswith("a8_")}
+    frames |= ASSEMBLY_FRAMES
+    calls["a8_linear_s8"] = {"a8_conv1d_s8"}  # its other name
+    of_token = {name: callees - OF_TILES for name, callees in calls.items()}
+    depth = {
+        name: _depth(name, frames, of_token if name.startswith("a8_stream") else calls, ())
+        for name in frames
+        if name.startswith("a8_")
+    }
     deepest = max(depth, key=depth.get)
     assert {"a8_load", "a8_run", "a8_selftest"} <= set(depth)
     assert depth[deepest] <= 512, f"{deepest}: {depth[deepest]} bytes"

@@ -87,3 +87,57 @@ def test_wide_rows_equal_the_reference(unicorn_core, t, k, offset):  # noqa: F81
     x, w, rows = random_linear(rng, t, k, 5)
     y, _ = run_linear(unicorn_core, x, w, rows, 0, offset)
     assert np.array_equal(y, expected(graph.Linear(0, 0, rows, w), x))
+
+
+# Cycles a MAC at T = 32, N = 48, everything included: what KERNELS asks for.
+LINEAR_BUDGETS = {16: 4.4, 32: 3.6, 64: 3.2, 128: 3.0}
+CONV1D_BUDGETS = {6: 3.5, 12: 3.1}  # by channels, 8 taps, stride 2
+ASSEMBLY_STACK_BYTES = 36 + 204
+
+
+def plain_rows(rng, n, k):
+    """Rows that leave hardly any output saturated."""
+    post = round(14.5 + np.log2(40 * k**0.5)) - 4
+    return graph.Requantize(rng.integers(-1000, 1000, n), rng.integers(1 << 14, 1 << 15, n), *np.full((2, n), [[4], [post]]))
+
+
+def normal(rng, *shape):
+    return rng.normal(0, 40, shape).clip(-127, 127).astype(np.int8)
+
+
+@pytest.mark.parametrize("k", LINEAR_BUDGETS)
+def test_linear_stays_within_its_cycles_a_mac(counted_core, k):  # noqa: F811
+    rng = np.random.default_rng(k)
+    x, w, rows = normal(rng, 32, k), normal(rng, 48, k), plain_rows(rng, 48, k)
+    y, cycles = run_linear(counted_core, x, w, rows, 0)
+    assert np.array_equal(y, expected(graph.Linear(0, 0, rows, w), x))
+    assert cycles <= LINEAR_BUDGETS[k] * 32 * k * 48
+    assert np.std(y.astype(float)) > 20
+
+
+@pytest.mark.parametrize("n_channels", CONV1D_BUDGETS)
+def test_conv1d_stays_within_its_cycles_a_mac(counted_core, n_channels):  # noqa: F811
+    rng = np.random.default_rng(n_channels)
+    k = 8 * n_channels
+    op = graph.Conv1d(0, 0, 2, 3, 3, plain_rows(rng, 48, k), normal(rng, 48, 8, n_channels))
+    x = normal(rng, 64, n_channels)
+    y, cycles = run_conv1d(counted_core, x, op)
+    assert np.array_equal(y, expected(op, x))
+    assert cycles <= CONV1D_BUDGETS[n_channels] * 32 * k * 48
+
+
+def test_a_token_stays_within_its_cycles_a_mac(counted_core):  # noqa: F811
+    rng = np.random.default_rng(1)
+    x, w, rows = normal(rng, 1, 64), normal(rng, 48, 64), plain_rows(rng, 48, 64)
+    y, cycles = run_linear(counted_core, x, w, rows, 0)
+    assert np.array_equal(y, expected(graph.Linear(0, 0, rows, w), x))
+    assert cycles <= 6.2 * 64 * 48
+    _, cycles = run_linear(counted_core, x, w, rows, 0, offset=1)
+    assert cycles <= 9.2 * 64 * 48
+
+
+def test_the_stack_of_the_assembly_is_known(counted_core):  # noqa: F811
+    """The deepest way through a8_conv1d_s8 is that of the rows, with 56 bytes of C at -O2."""
+    rng = np.random.default_rng(1)
+    run_linear(counted_core, normal(rng, 8, 200), normal(rng, 3, 200), plain_rows(rng, 3, 200), 0, offset=1)
+    assert ASSEMBLY_STACK_BYTES < counted_core.stack_bytes <= ASSEMBLY_STACK_BYTES + 56 + 8
