@@ -437,7 +437,7 @@ low_of:
 #define T_X 0
 #define T_N 4 /* negative */
 #define T_LOW 8
-#define T_N_ROWS 12
+#define T_Y_END 12
 #define T_ROW_BYTES 16
 #define T_SAVED 20
 #define T_WEIGHTS (T_SAVED + 36)
@@ -461,8 +461,10 @@ a8_m0plus_token:
     bl low_of
     str r1, [sp, #T_LOW]
     ldr r0, [r7, #OP_N_OUTPUTS]
-    str r0, [sp, #T_N_ROWS]
-    ldr r6, [r7, #OP_ROWS]
+    adds r0, r0, r2
+    str r0, [sp, #T_Y_END]
+    ldr r0, [r7, #OP_ROWS]
+    mov r12, r0
     bl pairs_of
     lsls r1, r0, #1
     str r1, [sp, #T_ROW_BYTES]
@@ -485,21 +487,34 @@ a8_m0plus_token:
     mov r10, r3
     ldr r3, [r2, #token_unflip - token_base]
     mov r8, r3
-
-token_row:
-    bl read_row
-    mov r11, r5
-    mov r12, r6
+    ldr r5, [r2, #token_mask - token_base]
+    ldr r6, [r2, #token_flip - token_base]
     ldr r0, [sp, #T_WEIGHTS]
-    ldr r3, [sp, #T_ROW_BYTES]
-    adds r3, r0, r3
-    str r3, [sp, #T_WEIGHTS]
-    mov lr, r3
+    mov lr, r0
+
+/* r0: weights, r5: mask, r6: flip, r8: unflip, r9: y, r10: entry into a loop, r12: row, lr: end of the row before */
+token_row:
+    mov r7, r12
+    lsls r3, r7, #30
+    bne unaligned_row
+    ldm r7!, {r3, r4}
+    mov r11, r4
+    movs r4, r3
+token_row_read:
+    mov r12, r7
+    ldr r1, [sp, #T_ROW_BYTES]
+    add lr, r1
     ldr r1, [sp, #T_X]
     ldr r2, [sp, #T_N]
-    ldr r5, token_mask
-    ldr r6, token_flip
     bx r10
+unaligned_row: /* of products that are not packed: they need no mask */
+    movs r6, r7
+    movs r2, r0
+    bl read_row
+    movs r0, r2
+    mov r11, r5
+    movs r7, r6
+    b token_row_read
 
 packed:
     .rept 4
@@ -528,21 +543,23 @@ packed:
 plain:
     .rept 4
     ldrsb r3, [r0, r2]
-    ldrsb r5, [r1, r2]
-    muls r3, r5, r3
+    ldrsb r7, [r1, r2]
+    muls r3, r7, r3
     adds r4, r4, r3
     adds r2, #1
     .endr
     bne plain
+    ldr r3, [sp, #T_ROW_BYTES]
+    adds r0, r0, r3
 
 token_requantize:
-    mov r5, r11
-    lsrs r3, r5, #16
+    mov r7, r11
+    lsrs r3, r7, #16
     asrs r4, r3
     sxth r2, r4
     cmp r2, r4
     bne 4f
-    uxth r2, r5
+    uxth r2, r7
     muls r4, r2, r4
     lsrs r3, r3, #8
     asrs r4, r3
@@ -559,10 +576,8 @@ token_requantize:
     strb r4, [r2]
     adds r2, #1
     mov r9, r2
-    mov r6, r12
-    ldr r2, [sp, #T_N_ROWS]
-    subs r2, #1
-    str r2, [sp, #T_N_ROWS]
+    ldr r3, [sp, #T_Y_END]
+    cmp r2, r3
     beq 7f
     b token_row
 7:  add sp, #T_SAVED
