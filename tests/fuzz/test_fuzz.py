@@ -97,6 +97,9 @@ def saved(data):
     return f"the file is in {path}"
 
 
+COVERED = ("a8_check.c", "a8_plan.c", "a8_model.c", "a8_kernels.c")
+
+
 @pytest.fixture(scope="module")
 def coverage(seeds):
     """Runs tests and mutator with counters; returns {source name: [lines with a branch that was never taken]}."""
@@ -109,7 +112,7 @@ def coverage(seeds):
         programs[source.stem] = folder / source.stem
         run(need("gcc"), "--coverage", _compile(source, folder), *objects, "-o", programs[source.stem])
     _exercise(programs, seeds, folder)
-    return {source.name: _missed(source, folder) for source in core_sources()}
+    return {source.name: _missed(source, folder) for source in core_sources() if source.name in COVERED}
 
 
 def _compile(source, folder, *flags):
@@ -146,6 +149,6 @@ def _missed(source, folder):
     return sorted({n["line_number"] for n in lines if not n["count"] or any(not b["count"] for b in n["branches"])})
 
 
-@pytest.mark.parametrize("name", ["a8_check.c", "a8_plan.c", "a8_model.c", "a8_kernels.c"])
+@pytest.mark.parametrize("name", COVERED)
 def test_every_branch_is_taken(name, coverage):
     assert coverage[name] == [], f"lines of {name} with a branch that no test takes"

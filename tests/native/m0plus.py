@@ -43,8 +43,8 @@ class Unicorn:
         on_stack = struct.pack(f"<{len(words[4:])}I", *words[4:])
         sp = (stack_top - len(on_stack)) & ~7
         self.write(sp, on_stack)
-        for register, value in zip((arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3), words, strict=False):
-            self._uc.reg_write(register, value)
+        for i, value in enumerate(words[:4]):
+            self._uc.reg_write(arm.UC_ARM_REG_R0 + i, value)
         end = FLASH_ADDRESS + FLASH_BYTES - 4
         self._uc.reg_write(arm.UC_ARM_REG_SP, sp)
         self._uc.reg_write(arm.UC_ARM_REG_LR, end | 1)

@@ -153,8 +153,8 @@ KERNELS = {
 @pytest.mark.parametrize("name", KERNELS)
 def test_target_can_bring_its_own_kernel(name, tmp_path):
     """With -DA8_KERNELS_<NAME>_EXTERNAL the portable file leaves exactly that kernel out."""
-    flags = (*ARM, *STRICT, "-DA8_PORTABLE", f"-DA8_KERNELS_{name}_EXTERNAL", "-c", CORE / "a8_kernels.c", "-o", tmp_path / "x.o")
-    run(need("arm-none-eabi-gcc"), *flags)
+    left_out = ("-DA8_PORTABLE", f"-DA8_KERNELS_{name}_EXTERNAL")
+    run(need("arm-none-eabi-gcc"), *ARM, *STRICT, *left_out, "-c", CORE / "a8_kernels.c", "-o", tmp_path / "x.o")
     defined = set(re.findall(r" T (\S+)", run(need("arm-none-eabi-nm"), tmp_path / "x.o")))
     assert defined == {*set().union(*KERNELS.values()), "a8_softmax_exp"} - KERNELS[name]
 
@@ -181,6 +181,13 @@ def test_core_needs_no_float_no_64_bit_and_no_libc(tmp_path):
 def test_core_has_no_writable_data(tmp_path):
     table = run(need("arm-none-eabi-size"), *_arm_objects(tmp_path)).splitlines()[1:]
     assert [line.split()[1:3] for line in table] == [["0", "0"]] * len(table)
+
+
+def test_core_takes_at_most_14_kb_on_armv6m(tmp_path):
+    """As natmods are compiled, without what only hosts need."""
+    objects = [o for o in _arm_objects(tmp_path, "-Os", "-fno-jump-tables") if o.stem not in ("a8_host", "a8_golden")]
+    table = run(need("arm-none-eabi-size"), *objects).splitlines()[1:]
+    assert sum(int(line.split()[0]) for line in table) <= 14 * 1024
 
 
 def test_worst_case_stack_is_at_most_512_bytes(tmp_path):

@@ -5,10 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-
-from attn8 import arena, graph, reference
 from m0plus import Core, counted_core, unicorn_core  # noqa: F401
 from test_kernels import int8, packed_rows, packed_weights, requantize_rows
+
+from attn8 import arena, graph, reference
 
 N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 100_000))
 
@@ -44,7 +44,7 @@ def random_linear(rng, t, k, n):
 
 
 def random_conv1d(rng, n_channels, kernel):
-    n, t, stride, clamp = (int(v) for v in (rng.integers(1, 30), rng.integers(1, 90), rng.integers(1, 6), rng.integers(0, 3)))
+    n, t, stride, clamp = (int(rng.integers(low, high)) for low, high in ((1, 30), (1, 90), (1, 6), (0, 3)))
     left, right = (int(v) for v in rng.integers(0, kernel, 2))
     t = max(t, kernel - left - right)
     w = int8(rng, n, kernel * n_channels, low=-127).reshape(n, kernel, n_channels)
@@ -60,7 +60,8 @@ def test_linear_equals_the_reference(unicorn_core):  # noqa: F811
     n, seed = 0, 0
     while n < N_VECTORS:
         rng = np.random.default_rng(seed)
-        t, k, outputs = (int(rng.integers(1, m)) for m in rng.choice([(5, 20, 60), (70, 80, 60), (80, 300, 20), (9, 1200, 9)]))
+        limits = [(5, 20, 60), (70, 80, 60), (80, 300, 20), (9, 1200, 9)]
+        t, k, outputs = (int(rng.integers(1, limit)) for limit in rng.choice(limits))
         x, w, rows = random_linear(rng, t, k, outputs)
         clamp, offset = int(rng.integers(0, 3)), int(rng.choice([0, 0, 1, 2, 3]))
         y, _ = run_linear(unicorn_core, x, w, rows, clamp, offset)
@@ -89,7 +90,7 @@ def test_wide_rows_equal_the_reference(unicorn_core, t, k, offset):  # noqa: F81
     assert np.array_equal(y, expected(graph.Linear(0, 0, rows, w), x))
 
 
-# Cycles a MAC at T = 32, N = 48, everything included: what KERNELS asks for.
+# Cycles a MAC at T = 32, N = 48, everything included: the bar.
 LINEAR_BUDGETS = {16: 4.4, 32: 3.6, 64: 3.2, 128: 3.0}
 CONV1D_BUDGETS = {6: 3.5, 12: 3.1}  # by channels, 8 taps, stride 2
 ASSEMBLY_STACK_BYTES = 36 + 204
@@ -98,7 +99,8 @@ ASSEMBLY_STACK_BYTES = 36 + 204
 def plain_rows(rng, n, k):
     """Rows that leave hardly any output saturated."""
     post = round(14.5 + np.log2(40 * k**0.5)) - 4
-    return graph.Requantize(rng.integers(-1000, 1000, n), rng.integers(1 << 14, 1 << 15, n), *np.full((2, n), [[4], [post]]))
+    bias, multiplier = rng.integers(-1000, 1000, n), rng.integers(1 << 14, 1 << 15, n)
+    return graph.Requantize(bias, multiplier, np.full(n, 4), np.full(n, post))
 
 
 def normal(rng, *shape):

@@ -174,10 +174,11 @@ def test_walking_the_ops_costs_almost_nothing(emulator):
     assert 0 <= found["cycles"] - sum(steps) <= RUN_CYCLES + WALK_CYCLES * len(steps)
 
 
-def test_a_token_costs_at_most_a_twentieth_of_its_window(emulator):
+def test_a_token_costs_at_most_a_tenth_of_its_window(emulator):
+    """Of 32 tokens: in a window they share the work of unpacking a weight."""
     model = reference.parse(stream_model())
     assert min(steps for steps, _ in model.shapes[1:-2]) == 32
-    assert 20 * measure()["token_cycles"] <= measure()["window_cycles"]
+    assert 10 * measure()["token_cycles"] <= measure()["window_cycles"]
 
 
 def test_stack_is_known_and_small(emulator):
