@@ -64,8 +64,10 @@ def place(blocks):
     n_steps = max(last for _, _, last in blocks) + 1
     floor = max(sum(size for size, first, last in blocks if first <= i <= last) for i in range(n_steps))
     best, best_bytes = None, 0
-    for key in (lambda b: -b[0], lambda b: b[1], lambda b: b[1] - b[2]):
-        order = sorted((key(block), i) for i, block in enumerate(blocks) if block[0])
+    n = len(blocks) // 2  # the last tensor
+    keys = (lambda b, i: -b[0], lambda b, i: b[1], lambda b, i: b[1] - b[2], lambda b, i: (i > n, -b[0]))
+    for key in keys:
+        order = sorted((key(block, i), i) for i, block in enumerate(blocks) if block[0])
         offsets, n_bytes = _place_in(order, blocks)
         if best is None or n_bytes < best_bytes:
             best, best_bytes = offsets, n_bytes

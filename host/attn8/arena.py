@@ -54,10 +54,16 @@ def plan(blocks):
     """
     blocks = [(padded(size), first, last) for size, first, last in blocks]
     floor = live_bytes(blocks)
-    keys = (lambda b: -b[0], lambda b: b[1], lambda b: b[1] - b[2])
+    n_tensors = len(blocks) // 2 + 1
+    keys = (
+        lambda b, i: -b[0],
+        lambda b, i: b[1],
+        lambda b, i: b[1] - b[2],
+        lambda b, i: (i >= n_tensors, -b[0]),
+    )
     best = None
     for key in keys:
-        order = sorted((i for i in range(len(blocks)) if blocks[i][0]), key=lambda i, key=key: (key(blocks[i]), i))
+        order = sorted((i for i in range(len(blocks)) if blocks[i][0]), key=lambda i, key=key: (key(blocks[i], i), i))
         offsets, top = _place(blocks, order)
         if best is None or top < best[1]:
             best = (offsets, top)

@@ -264,8 +264,8 @@ def render_bench(bench):
     from rich.text import Text
 
     head = f"{bench['board']}: {bench['cycles']:,} cycles a window = {bench['ms']:.1f} ms at {bench['clock_mhz']:g} MHz"
-    memory = f"stack {bench['stack_bytes']:,} bytes, code {bench['code_bytes']:,} bytes; golden outputs equal"
-    lines = [Text(head, style="bold"), Text(bench["source"]), Text(memory), *_stream_line(bench["stream"])]
+    memory = f"arena {bench['arena_bytes']:,} bytes, stack {bench['stack_bytes']:,} bytes, code {bench['code_bytes']:,} bytes"
+    lines = [Text(head, style="bold"), Text(bench["source"]), Text(f"{memory}; golden outputs equal"), *_stream_line(bench["stream"])]
     return Group(*lines, "", _ops_table(bench["ops"]))
 
 

@@ -1,12 +1,12 @@
 /* The plan of the arena. A block is a tensor or the scratch of an op; step i + 1 of a run runs op i. Blocks
- * are placed one after the other, each at the lowest offset that is free for its whole life, in three orders.
+ * are placed one after the other, each at the lowest offset that is free for its whole life, in four orders.
  */
 #include "a8_bytes.h"
 #include "a8_model.h"
 #include "a8_target.h"
 
 #define NOT_PLACED 0xFFFFFFFFu
-enum { BY_SIZE, BY_FIRST_STEP, BY_LIFE, N_ORDERS };
+enum { BY_SIZE, BY_FIRST_STEP, BY_LIFE, SCRATCH_LAST, N_ORDERS };
 
 static uint32_t n_blocks(const a8_model_t *m) { return 2u * m->n_ops + 1; }
 
@@ -67,8 +67,8 @@ static int live_together(const a8_model_t *m, uint32_t a, uint32_t b)
 /* Blocks with a larger key are placed earlier. */
 static uint32_t key(const a8_model_t *m, uint32_t b, uint32_t order)
 {
-    if (order == BY_SIZE)
-        return block_bytes(m, b);
+    if (order == BY_SIZE || order == SCRATCH_LAST)
+        return block_bytes(m, b) + (order == SCRATCH_LAST && b <= m->n_ops ? (uint32_t)1 << 31 : 0);
     return order == BY_FIRST_STEP ? 2u * A8_MAX_OPS - first_step(m, b) : last_step(m, b) - first_step(m, b);
 }
 
