@@ -264,7 +264,7 @@ def render_bench(bench):
     from rich.text import Text
 
     head = f"{bench['board']}: {bench['cycles']:,} cycles a window = {bench['ms']:.1f} ms at {bench['clock_mhz']:g} MHz"
-    memory = f"arena {bench['arena_bytes']:,} bytes, stack {bench['stack_bytes']:,} bytes, code {bench['code_bytes']:,} bytes"
+    memory = ", ".join(f"{name} {bench[f'{name}_bytes']:,} bytes" for name in ("arena", "stack", "code"))
     lines = [Text(head, style="bold"), Text(bench["source"]), Text(f"{memory}; golden outputs equal"), *_stream_line(bench["stream"])]
     return Group(*lines, "", _ops_table(bench["ops"]))
 
