@@ -265,7 +265,8 @@ def render_bench(bench):
 
     head = f"{bench['board']}: {bench['cycles']:,} cycles a window = {bench['ms']:.1f} ms at {bench['clock_mhz']:g} MHz"
     memory = ", ".join(f"{name} {bench[f'{name}_bytes']:,} bytes" for name in ("arena", "stack", "code"))
-    lines = [Text(head, style="bold"), Text(bench["source"]), Text(f"{memory}; golden outputs equal"), *_stream_line(bench["stream"])]
+    lines = [Text(head, style="bold"), Text(bench["source"]), Text(f"{memory}; golden outputs equal")]
+    lines += _stream_line(bench["stream"])
     return Group(*lines, "", _ops_table(bench["ops"]))
 
 
