@@ -83,7 +83,8 @@ def scratch_bytes(op, source_shape, shape, target=PORTABLE):
         models/FORMAT.md, "Arena".
     """
     if isinstance(op, graph.WindowedAttention):
-        return 4 * min(shape[0], op.left + op.right + 1)
+        n_keys = min(shape[0], op.left + op.right + 1)
+        return 4 * n_keys if target == PORTABLE else attention_scratch_bytes(shape[0], n_keys, shape[1] // op.heads)
     if target == PORTABLE or not isinstance(op, graph.Linear | graph.Conv1d):
         return 0
     return product_scratch_bytes(shape[0], source_shape[1], op.weights.shape[1] if isinstance(op, graph.Conv1d) else 1)
@@ -95,6 +96,14 @@ def product_scratch_bytes(n_steps, n_inputs, kernel):
     n = _tile_tokens(n_steps, n_products)
     sums = 4 * n if n_products > PASS_PRODUCTS else 0
     return n * 2 * padded(n_products) + max(sums, padded(n_products) if kernel > 1 and n else 0)
+
+
+def attention_scratch_bytes(n_steps, n_keys, head_size):
+    """Returns the scratch of windowed attention on a Cortex-M0+, n_keys = min(n_steps, left + right + 1)."""
+    token_bytes = 4 * padded(head_size)
+    least, most, fit = min(n_steps, n_keys + 3), min(n_steps, 2 * n_keys), 4096 // token_bytes
+    n = min(most, fit) if least <= min(fit, most) else least if head_size % 4 else 0
+    return 132 + padded(head_size) + n * token_bytes + 4 * padded(n_keys + 1)
 
 
 def _tile_tokens(n_steps, n_products):

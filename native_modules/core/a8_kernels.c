@@ -125,6 +125,8 @@ static inline int32_t softmax_exp(const a8_softmax_t *s, uint32_t difference)
     return A8_EXP[i < 255 ? i : 255];
 }
 
+const uint8_t *a8_exp_table(void) { return A8_EXP; }
+
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL

@@ -83,4 +83,7 @@ void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channel
 /* Index of a score difference >= 0, mapped through A8_EXP: 127 for 0, falling. */
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference);
 
+/* A8_EXP: a target's kernels need no copy of their own. */
+const uint8_t *a8_exp_table(void);
+
 #endif

@@ -15,7 +15,8 @@ static const a8_tensor_t *block_tensor(const a8_model_t *m, uint32_t b) { return
 static uint32_t attention_scratch_bytes(const a8_op_t *op)
 {
     uint32_t n_keys = (uint32_t)op->as.attention.left + op->as.attention.right + 1, n_steps = op->output.n_steps;
-    return a8_attention_scratch_bytes(n_keys < n_steps ? n_keys : n_steps, op->output.n_channels, op->as.attention.heads);
+    n_keys = n_keys < n_steps ? n_keys : n_steps;
+    return a8_attention_scratch_bytes(n_steps, n_keys, op->output.n_channels / op->as.attention.heads);
 }
 
 uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op)

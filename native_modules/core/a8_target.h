@@ -11,6 +11,11 @@
 #ifdef A8_TARGET_M0PLUS
 #define A8_KERNELS_LINEAR_EXTERNAL /* a8_m0plus_linear.c, a8_m0plus_products.S */
 #define A8_KERNELS_CONV1D_EXTERNAL
+#define A8_KERNELS_ATTENTION_EXTERNAL /* a8_m0plus_attention.c, a8_m0plus_attend.S */
+#define A8_KERNELS_NORM_EXTERNAL /* a8_m0plus_norm.S */
+#define A8_KERNELS_ADD_EXTERNAL
+#define A8_KERNELS_TABLE_EXTERNAL
+#define A8_KERNELS_INPUT_EXTERNAL
 #endif
 
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */
@@ -49,6 +54,27 @@ static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inp
     return n * a8_packed_bytes(n_products) + (sums > padded ? sums : padded);
 }
 
+#define A8_ATTENTION_WORK_BYTES 132u
+#define A8_ATTENTION_TILE_BYTES 4096u /* of packed keys and values */
+
+/* Keys of a head that are packed at a time: all, or enough for some queries in a row. 0 where too few fit: then keys and
+ * values are read as they are, which takes whole words of channels. */
+static inline uint32_t a8_attention_tile(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
+{
+    uint32_t least = n_keys + 3 < n_steps ? n_keys + 3 : n_steps, most = 2 * n_keys < n_steps ? 2 * n_keys : n_steps;
+    uint32_t fit = A8_ATTENTION_TILE_BYTES / (2 * a8_packed_bytes(head_size));
+    if (least <= fit && least <= most)
+        return most < fit ? most : fit;
+    return head_size % 4 != 0 ? least : 0;
+}
+
+/* windowed attention: n_keys = min(n_steps, left + right + 1) */
+static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
+{
+    uint32_t packed = 2 * a8_attention_tile(n_steps, n_keys, head_size) * a8_packed_bytes(head_size);
+    return A8_ATTENTION_WORK_BYTES + ((head_size + 3u) & ~3u) + packed + 4 * ((n_keys + 4u) & ~3u);
+}
+
 #else
 
 static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
@@ -59,15 +85,15 @@ static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inp
     return 0;
 }
 
-#endif
-
-/* windowed attention: n_keys = min(T, left + right + 1) */
-static inline uint32_t a8_attention_scratch_bytes(uint32_t n_keys, uint32_t n_channels, uint32_t heads)
+/* windowed attention: n_keys = min(n_steps, left + right + 1) */
+static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
 {
-    (void)n_channels;
-    (void)heads;
+    (void)n_steps;
+    (void)head_size;
     return 4 * n_keys;
 }
+
+#endif
 
 #endif
 

@@ -6,7 +6,10 @@ target_sources(usermod_attn8 INTERFACE
     ${CMAKE_CURRENT_LIST_DIR}/../binding/mod_attn8.c
     ${ATTN8_CORE}/a8_check.c
     ${ATTN8_CORE}/a8_kernels.c
+    ${ATTN8_CORE}/a8_m0plus_attend.S
+    ${ATTN8_CORE}/a8_m0plus_attention.c
     ${ATTN8_CORE}/a8_m0plus_linear.c
+    ${ATTN8_CORE}/a8_m0plus_norm.S
     ${ATTN8_CORE}/a8_m0plus_products.S
     ${ATTN8_CORE}/a8_model.c
     ${ATTN8_CORE}/a8_plan.c

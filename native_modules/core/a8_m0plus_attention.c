@@ -1,0 +1,240 @@
+/* Windowed attention on a Cortex-M0+. The keys and values of a head are packed, a tile of them at a time, for all the
+ * queries that see them; a8_m0plus_attend.S does the rest, a query at a time.
+ */
+#include "a8_kernels.h"
+
+#ifdef A8_TARGET_M0PLUS
+#include "a8_bytes.h"
+
+/* One query and one head; a8_m0plus_attend.S has the offsets. It moves query, values and n_channels. */
+typedef struct {
+    const int8_t *query;   /* in words of four channels */
+    const int8_t *keys;    /* packed, those of the first key */
+    uint32_t key_row;      /* bytes from the packed channels of all keys to the next ones */
+    uint32_t words;        /* of the query */
+    const void *bias;
+    int32_t *scores; /* room for n_keys rounded up to 4 */
+    uint32_t n_keys;
+    uint32_t dm;
+    uint32_t half; /* of 1 << dsh */
+    uint32_t dsh;
+    uint32_t limit; /* from this difference on, */
+    uint32_t last;  /* this is the weight */
+    uint32_t dpre;
+    const uint8_t *exp;
+    uint32_t multiplier;
+    uint32_t shift;
+    const int8_t *values;   /* packed, those of the first key */
+    uint32_t value_group;   /* bytes from four channels of all values to the next four */
+    int8_t *output;
+    uint32_t n_channels; /* of the head */
+    uint32_t stride;     /* 0: packed; else keys and values are rows of bytes, so far apart, */
+    uint32_t n_old;      /* the first n_old of them at keys and values, */
+    const int8_t *newer_keys; /* the others here */
+    const int8_t *newer_values;
+} attend_t;
+
+void a8_m0plus_attend(attend_t *a);
+
+#define LAST_INDEX 178 /* the table is 0 from here on */
+
+static uint32_t softmax_index(const a8_softmax_t *s, uint32_t d)
+{
+    return (((d * s->dm) >> (s->dsh - 1)) + 1) >> 1;
+}
+
+/* One comparison of a difference stands for both limits, of the difference and of the index. */
+static void set_softmax(attend_t *a, const a8_softmax_t *s)
+{
+    uint32_t end = (uint32_t)s->dmax >> s->dpre, limit = 0;
+    for (uint32_t bit = 1 << 14; bit != 0; bit >>= 1) /* the largest with a smaller index */
+        if (softmax_index(s, limit + bit) < LAST_INDEX)
+            limit += bit;
+    a->limit = limit < end ? (limit + 1) << s->dpre : (uint32_t)s->dmax;
+    a->last = (uint32_t)a8_softmax_exp(s, a->limit);
+    a->dm = s->dm;
+    a->dsh = s->dsh;
+    a->dpre = s->dpre;
+    a->half = (uint32_t)1 << s->dsh >> 1;
+    a->exp = a8_exp_table();
+}
+
+/* Four channels of n keys or values; a8_m0plus_attend.S has the offsets. */
+typedef struct {
+    uint32_t stride; /* bytes from one to the next, */
+    uint32_t step;   /* and packed */
+    uint32_t second; /* bytes from channels 0 and 2 to channels 1 and 3 */
+    uint32_t n;
+    uint32_t added; /* to x + 128 in both halves of a word */
+} pack_t;
+
+/* Of the four channels the first n_channels exist, at any address; the others are 0. */
+void a8_m0plus_pack_column(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t n_channels);
+
+/* What a call keeps, in the op's scratch: the stack is small. */
+typedef struct {
+    attend_t attend;
+    const int8_t *k; /* of the head */
+    const int8_t *v;
+    uint32_t *query; /* one query, where it has no words of its own */
+    uint32_t *keys;  /* the tile */
+    uint32_t *values;
+    uint32_t tile;   /* keys that fit into it; 0: there is none */
+    uint32_t first;  /* key in it */
+    uint32_t packed; /* keys before this one are, or were, in it */
+} work_t;
+
+/* The planner counts on it. */
+typedef char work_fits_t[sizeof(void *) != 4 || sizeof(work_t) + 4 == A8_ATTENTION_WORK_BYTES ? 1 : -1];
+
+static work_t *new_work(void *scratch, const a8_attention_fields_t *f, uint32_t head_size, uint32_t tile)
+{
+    work_t *w = scratch;
+    uint32_t words = a8_padded(head_size) / 4;
+    set_softmax(&w->attend, &f->softmax);
+    w->attend.multiplier = f->multiplier;
+    w->attend.shift = f->shift;
+    w->tile = tile;
+    w->query = (uint32_t *)(w + 1);
+    w->keys = w->query + words + 1;
+    w->values = w->keys + 2 * tile * words;
+    w->attend.words = words;
+    w->attend.scores = (int32_t *)(w->values + 2 * tile * words);
+    w->attend.key_row = tile > 0 ? 4 * tile : 2;
+    w->attend.value_group = tile > 0 ? 8 * tile : 4;
+    return w;
+}
+
+/* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at `oldest`, the others at 0. */
+static void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
+{
+    attend_t *a = &w->attend;
+    a->stride = stride;
+    a->n_old = n_old;
+    a->keys = w->k + oldest * stride;
+    a->values = w->v + oldest * stride;
+    a->newer_keys = w->k;
+    a->newer_values = w->v;
+}
+
+/* Rows of bytes at no multiple of 4 are read from the word in which they begin: there the query gets zeros, and the first
+ * outputs are not ours. Returns how many. */
+static __attribute__((noinline)) uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
+{
+    attend_t *a = &w->attend;
+    uint32_t before_k = (uintptr_t)a->keys & 3, before_v = (uintptr_t)a->values & 3;
+    a->keys -= before_k;
+    a->newer_keys -= before_k;
+    a->values -= before_v;
+    a->newer_values -= before_v;
+    a->n_channels += before_v;
+    if (before_v > 0)
+        a->output = (int8_t *)w->query;
+    a->words = a8_padded(before_k + head_size) / 4;
+    memset(w->query, 0, 4 * a->words);
+    memcpy((int8_t *)w->query + before_k, a->query, head_size);
+    a->query = (int8_t *)w->query;
+    memcpy(a->scores, a->bias, 4 * n_keys);
+    a->bias = a->scores;
+    return before_v;
+}
+
+static inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys, uint32_t head_size)
+{
+    attend_t *a = &w->attend;
+    uint32_t before = 0;
+    a->n_keys = n_keys;
+    a->n_channels = head_size;
+    a->output = y;
+    a->query = q;
+    a->bias = bias;
+    if ((((uintptr_t)q | (uintptr_t)bias | (uintptr_t)a->keys | (uintptr_t)a->values | head_size) & 3) != 0)
+        before = align(w, n_keys, head_size);
+    a8_m0plus_attend(a);
+    if (before > 0)
+        memcpy(y, (int8_t *)w->query + before, head_size);
+}
+
+static void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
+{
+    for (uint32_t c = 0; c < head_size; c += 4, to += 2 * row)
+        a8_m0plus_pack_column(p, x + c, to, head_size - c);
+}
+
+/* Keys: channels 0 and 2 of all of them, then 1 and 3, 4 and 6, ... Values: 0 and 2, 1 and 3 of each, then the next four. */
+static void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, uint32_t stride, uint32_t n,
+                      uint32_t head_size)
+{
+    pack_t p = {stride, 4, 4 * w->tile, n, 0u - 0x00800080u};
+    pack(&p, k, w->keys + at, w->tile, head_size);
+    p.step = 8;
+    p.second = 4;
+    p.added = 0;
+    pack(&p, v, w->values + 2 * at, w->tile, head_size);
+}
+
+/* All of a tile. */
+static void use_tile(work_t *w, uint32_t at)
+{
+    w->attend.stride = 0;
+    w->attend.keys = (const int8_t *)(w->keys + at);
+    w->attend.values = (const int8_t *)(w->values + 2 * at);
+}
+
+void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
+{
+    uint32_t d = op->n_channels, head_size = d / op->fields->heads;
+    work_t *w = new_work(op->scratch, op->fields, head_size, head_size % 4 != 0 ? op->span : 0);
+    uint32_t oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
+    uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys;
+    const uint8_t *bias = op->relative_bias + 4 * (op->span - op->n_keys);
+    for (uint32_t c = 0; c < d; c += head_size, bias += 4 * op->span) {
+        w->k = k + c;
+        w->v = v + c;
+        if (w->tile > 0) {
+            pack_tile(w, 0, w->k + oldest * d, w->v + oldest * d, d, n_old, head_size);
+            pack_tile(w, n_old, w->k, w->v, d, op->n_keys - n_old, head_size);
+            use_tile(w, 0);
+        } else {
+            use_rows(w, oldest, n_old, d);
+        }
+        attend(w, q + c, bias, y + c, op->n_keys, head_size);
+    }
+}
+
+static __attribute__((noinline)) void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
+                                                  const uint8_t *bias, uint32_t head_size)
+{
+    const a8_attention_fields_t *f = op->fields;
+    uint32_t d = op->n_channels;
+    for (uint32_t i = 0; i < op->n_steps; i++, q += d, y += d) {
+        uint32_t first = i > f->left ? i - f->left : 0;
+        uint32_t n_keys = (op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps) - first;
+        if (first + n_keys > w->packed && w->tile > 0) {
+            uint32_t n = op->n_steps - first < w->tile ? op->n_steps - first : w->tile;
+            pack_tile(w, 0, w->k + first * d, w->v + first * d, d, n, head_size);
+            w->first = first;
+            w->packed = first + n;
+        }
+        if (w->tile > 0)
+            use_tile(w, first - w->first);
+        else
+            use_rows(w, first, n_keys, d);
+        attend(w, q, bias + 4 * (first + f->left - i), y, n_keys, head_size);
+    }
+}
+
+void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
+{
+    const a8_attention_fields_t *f = op->fields;
+    uint32_t head_size = op->n_channels / f->heads, span = (uint32_t)f->left + f->right + 1;
+    uint32_t tile = a8_attention_tile(op->n_steps, span < op->n_steps ? span : op->n_steps, head_size);
+    work_t *w = new_work(op->scratch, f, head_size, tile);
+    for (uint32_t c = 0, h = 0; h < f->heads; h++, c += head_size) {
+        w->k = k + c;
+        w->v = v + c;
+        w->packed = 0;
+        attend_head(op, w, q + c, y + c, op->relative_bias + h * 4 * span, head_size);
+    }
+}
+#endif
