@@ -3,7 +3,8 @@
 from . import graph
 from .spec import padded
 
-TARGETS = PORTABLE, M0PLUS = ("portable", "m0plus")  # kernels of every processor, and those of a Cortex-M0+
+# Kernels of every processor, those of a Cortex-M0+, and those that run blocks of tokens: Cortex-M4 and M33, RV32.
+TARGETS = PORTABLE, M0PLUS, BLOCKED = ("portable", "m0plus", "blocked")
 PASS_PRODUCTS = 64  # more of them take several passes over the packed tokens
 
 
@@ -84,10 +85,19 @@ def scratch_bytes(op, source_shape, shape, target=PORTABLE):
     """
     if isinstance(op, graph.WindowedAttention):
         n_keys = min(shape[0], op.left + op.right + 1)
-        return 4 * n_keys if target == PORTABLE else attention_scratch_bytes(shape[0], n_keys, shape[1] // op.heads)
+        return attention_scratch_bytes(shape[0], n_keys, shape[1] // op.heads) if target == M0PLUS else 4 * n_keys
     if target == PORTABLE or not isinstance(op, graph.Linear | graph.Conv1d):
         return 0
-    return product_scratch_bytes(shape[0], source_shape[1], op.weights.shape[1] if isinstance(op, graph.Conv1d) else 1)
+    kernel = op.weights.shape[1] if isinstance(op, graph.Conv1d) else 1
+    if target == BLOCKED:
+        return block_scratch_bytes(shape[0], kernel * source_shape[1])
+    return product_scratch_bytes(shape[0], source_shape[1], kernel)
+
+
+def block_scratch_bytes(n_steps, n_products):
+    """Returns the scratch of linear and conv1d with n_steps output tokens, where blocks of four tokens are unpacked."""
+    n = 8 * padded(n_products)
+    return n if n_steps >= 4 and n <= 4096 else 0
 
 
 def product_scratch_bytes(n_steps, n_inputs, kernel):

@@ -6,6 +6,10 @@
 
 #if defined(__ARM_ARCH_6M__) && !defined(A8_PORTABLE)
 #define A8_TARGET_M0PLUS
+#elif defined(__ARM_FEATURE_DSP) && !defined(A8_PORTABLE)
+#define A8_TARGET_ARMDSP
+#elif defined(__riscv) && __riscv_xlen == 32 && !defined(A8_PORTABLE)
+#define A8_TARGET_RV32
 #endif
 
 #ifdef A8_TARGET_M0PLUS
@@ -18,13 +22,18 @@
 #define A8_KERNELS_INPUT_EXTERNAL
 #endif
 
+#if defined(A8_TARGET_ARMDSP) || defined(A8_TARGET_RV32)
+#define A8_KERNELS_LINEAR_EXTERNAL /* a8_armdsp.c, a8_rv32.c, a8_blocked.h */
+#define A8_KERNELS_CONV1D_EXTERNAL
+#endif
+
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */
 
 #ifndef __ASSEMBLER__
 
 #include <stdint.h>
 
-/* With -DA8_SCRATCH_M0PLUS a host plans the arena of that target. */
+/* With -DA8_SCRATCH_M0PLUS or -DA8_SCRATCH_BLOCKED a host plans the arena of those targets. */
 #if defined(A8_TARGET_M0PLUS) || defined(A8_SCRATCH_M0PLUS)
 
 /* Bytes of the tokens that are packed at a time: 32 of them, for up to 128 products. */
@@ -77,6 +86,17 @@ static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_k
 
 #else
 
+#if defined(A8_TARGET_ARMDSP) || defined(A8_TARGET_RV32) || defined(A8_SCRATCH_BLOCKED)
+
+/* linear, conv1d: a block of four tokens as halfwords, if there are so many and they are not too wide. */
+static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
+{
+    uint32_t bytes = 8 * ((kernel * n_inputs + 3u) & ~3u);
+    return n_steps >= 4 && bytes <= 4096 ? bytes : 0;
+}
+
+#else
+
 static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
 {
     (void)n_steps;
@@ -84,6 +104,8 @@ static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inp
     (void)kernel;
     return 0;
 }
+
+#endif
 
 /* windowed attention: n_keys = min(n_steps, left + right + 1) */
 static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)

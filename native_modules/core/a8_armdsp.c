@@ -1,0 +1,240 @@
+/* linear and conv1d on a Cortex-M4 or M33, whose SMLAD adds two products of halfwords at once. The rows go over four
+ * tokens at a time, unpacked in scratch; a token without neighbours goes over four rows at a time.
+ */
+#include "a8_target.h"
+
+#ifdef A8_TARGET_ARMDSP
+
+#include "a8_blocked.h"
+
+/* LDR takes any address; LDRD and LDM, which a compiler makes of two loads through a pointer to words, do not. */
+INLINE uint32_t load(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* The first n < 4 bytes, then zeros: the padding of a row may be anything. */
+INLINE uint32_t load_tail(const int8_t *p, uint32_t n)
+{
+    uint32_t v = 0;
+    while (n > 0)
+        v = v << 8 | (uint8_t)p[--n];
+    return v;
+}
+
+/* Four bytes as halfwords: 0 and 2, 1 and 3. */
+typedef struct {
+    uint32_t even;
+    uint32_t odd;
+} four_t;
+
+INLINE four_t unpack(uint32_t bytes)
+{
+    four_t v;
+    __asm__("sxtb16 %0, %1" : "=r"(v.even) : "r"(bytes));
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(v.odd) : "r"(bytes));
+    return v;
+}
+
+/* sum + the four products */
+INLINE int32_t mac(int32_t sum, four_t a, four_t b)
+{
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.even), "r"(b.even));
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.odd), "r"(b.odd));
+    return sum;
+}
+
+typedef struct {
+    uint32_t scale; /* its low half is the multiplier */
+    uint32_t pre;
+    uint32_t post;
+    uint32_t half; /* of 1 << post */
+} row_t;
+
+INLINE int32_t bias(const uint8_t *row) { return (int32_t)load(row); }
+
+INLINE row_t load_row(const uint8_t *row)
+{
+    uint32_t scale = load(row + 4), post = scale >> 24 & 31;
+    row_t r = {scale, scale >> 16 & 15, post, (uint32_t)1 << post >> 1};
+    return r;
+}
+
+/* Of a sum that has the bias in it, cut to -128..127. What leaves int16 by `pre` is cut as it is. */
+INLINE uint32_t requantize(const row_t *r, int32_t sum)
+{
+    int32_t v = sum >> r->pre, cut;
+    __asm__("ssat %1, #16, %0\n\t"
+            "cmp %1, %0\n\t"
+            "itt eq\n\t"
+            "smlabbeq %0, %0, %2, %3\n\t"
+            "asreq %0, %0, %4\n\t"
+            "ssat %0, #8, %0"
+            : "+r"(v), "=&r"(cut)
+            : "r"(r->scale), "r"(r->half), "r"(r->post)
+            : "cc");
+    return (uint32_t)v;
+}
+
+/* The clamp's lowest value in every byte. */
+INLINE uint32_t lowest(uint32_t clamp)
+{
+    return clamp == A8_CLAMP_FULL ? 0x80808080 : clamp == A8_CLAMP_KEY ? 0x81818181 : 0;
+}
+
+INLINE uint32_t at_least(uint32_t bytes, uint32_t low)
+{
+    uint32_t t;
+    __asm__("ssub8 %1, %0, %2\n\tsel %0, %0, %2" : "+r"(bytes), "=&r"(t) : "r"(low));
+    return bytes;
+}
+
+/* The low byte of v in byte `at` of bytes. */
+#define INSERT(bytes, v, at) __asm__("bfi %0, %1, #8*" #at ", #8" : "+r"(bytes) : "r"(v))
+
+/* n products of four tokens, `stride` apart: a word of bytes of each becomes four words of halfwords and four more. */
+static HOT void unpack_tokens(uint32_t *to, const int8_t *x, uint32_t stride, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += 4, x += 4, to += 8) {
+        const int8_t *p = x;
+        for (uint32_t t = 0; t < TOKENS; t++, p += stride) {
+            four_t v = unpack(i + 4 > n ? load_tail(p, n - i) : load(p));
+            to[t] = v.even;
+            to[t + TOKENS] = v.odd;
+        }
+    }
+}
+
+/* A word of a row and eight of the tokens. */
+#define MAC_WORD \
+    "ldr %[u], [%[w]], #4\n\t" \
+    "ldmia %[x]!, {r8, r9, r10, r11}\n\t" \
+    "sxtb16 %[v], %[u]\n\t" \
+    "sxtb16 %[u], %[u], ror #8\n\t" \
+    "smlad %[s0], %[v], r8, %[s0]\n\t" \
+    "smlad %[s1], %[v], r9, %[s1]\n\t" \
+    "smlad %[s2], %[v], r10, %[s2]\n\t" \
+    "smlad %[s3], %[v], r11, %[s3]\n\t" \
+    "ldmia %[x]!, {r8, r9, r10, r11}\n\t" \
+    "smlad %[s0], %[u], r8, %[s0]\n\t" \
+    "smlad %[s1], %[u], r9, %[s1]\n\t" \
+    "smlad %[s2], %[u], r10, %[s2]\n\t" \
+    "smlad %[s3], %[u], r11, %[s3]\n\t"
+
+/* s (TOKENS,) += row w times the unpacked tokens x..end. Compilers make no LDM of this. */
+INLINE void mac_unpacked(int32_t *s, const int8_t *w, const uint32_t *x, const uint32_t *end)
+{
+    uint32_t u, v;
+    __asm__ volatile("sub %[u], %[end], %[x]\n\t"
+                     "tst %[u], #32\n\t"
+                     "bne 2f\n"
+                     "1:\n\t" MAC_WORD "2:\n\t" MAC_WORD "cmp %[x], %[end]\n\t"
+                     "bne 1b"
+                     : [s0] "+r"(s[0]), [s1] "+r"(s[1]), [s2] "+r"(s[2]), [s3] "+r"(s[3]), [w] "+r"(w), [x] "+r"(x),
+                       [u] "=&r"(u), [v] "=&r"(v)
+                     : [end] "r"(end)
+                     : "r8", "r9", "r10", "r11", "cc", "memory");
+}
+
+/* The output tokens of those that are unpacked in scratch up to `end`. */
+static HOT void run_unpacked(const a8_conv1d_t *op, const uint32_t *end, int8_t *y)
+{
+    const uint32_t *x = op->scratch;
+    uint32_t row_bytes = (uint32_t)(end - x) / 2, n_outputs = op->n_outputs, low = lowest(op->clamp);
+    const uint8_t *row = op->rows, *last = row + 8 * n_outputs;
+    for (const int8_t *w = op->weights; row != last; row += 8, w += row_bytes, y++) {
+        int32_t s[TOKENS] = {bias(row), bias(row), bias(row), bias(row)};
+        mac_unpacked(s, w, x, end);
+        row_t r = load_row(row);
+        y[0] = (int8_t)at_least(requantize(&r, s[0]), low);
+        y[n_outputs] = (int8_t)at_least(requantize(&r, s[1]), low);
+        y[2 * n_outputs] = (int8_t)at_least(requantize(&r, s[2]), low);
+        y[3 * n_outputs] = (int8_t)at_least(requantize(&r, s[3]), low);
+    }
+}
+
+static NOINLINE void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
+{
+    uint32_t *unpacked = op->scratch, n = op->kernel * op->n_inputs;
+    unpack_tokens(unpacked, x, op->stride * op->n_inputs, n);
+    run_unpacked(op, unpacked + 2 * a8_padded(n), y);
+}
+
+#define MAC_TOKEN_ROW(w, sum) \
+    "ldr %[u], " w "\n\t" \
+    "sxtb16 %[v], %[u]\n\t" \
+    "sxtb16 %[u], %[u], ror #8\n\t" \
+    "smlad " sum ", %[v], %[even], " sum "\n\t" \
+    "smlad " sum ", %[u], %[odd], " sum "\n\t"
+#define MAC_TOKEN \
+    "ldr %[even], [%[x]], #4\n\t" \
+    "sxtb16 %[odd], %[even], ror #8\n\t" \
+    "sxtb16 %[even], %[even]\n\t" \
+    MAC_TOKEN_ROW("[%[w], %[step]]", "%[s1]") MAC_TOKEN_ROW("[%[w], %[step], lsl #1]", "%[s2]") \
+    MAC_TOKEN_ROW("[%[w], %[step3]]", "%[s3]") MAC_TOKEN_ROW("[%[w]], #4", "%[s0]")
+
+/* sums (4,) += rows w, w + step, ... times the words x..end, at any address. */
+INLINE void mac_token(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, const int8_t *end)
+{
+    uint32_t u, v, even, odd;
+    __asm__ volatile("ldr %[u], %[end]\n\t"
+                     "subs %[u], %[u], %[x]\n\t"
+                     "tst %[u], #4\n\t"
+                     "bne 2f\n"
+                     "1:\n\t" MAC_TOKEN "2:\n\t" MAC_TOKEN
+                     "ldr %[u], %[end]\n\t"
+                     "cmp %[x], %[u]\n\t"
+                     "bne 1b"
+                     : [s0] "+r"(s[0]), [s1] "+r"(s[1]), [s2] "+r"(s[2]), [s3] "+r"(s[3]), [w] "+r"(w), [x] "+r"(x),
+                       [u] "=&r"(u), [v] "=&r"(v), [even] "=&r"(even), [odd] "=&r"(odd)
+                     : [end] "m"(end), [step] "r"(step), [step3] "r"(3 * step)
+                     : "cc", "memory");
+}
+
+/* The same for n products. */
+INLINE void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, uint32_t n)
+{
+    uint32_t i = n & ~3u;
+    if (i > 0)
+        mac_token(s, w, step, x, x + i);
+    for (; i < n; i++)
+        for (uint32_t row = 0; row < 4; row++)
+            s[row] += x[i] * w[row * step + i];
+}
+
+static int8_t requantize_row(const uint8_t *row, int32_t sum, uint32_t clamp)
+{
+    row_t r = load_row(row);
+    return (int8_t)at_least(requantize(&r, sum + bias(row)), lowest(clamp));
+}
+
+/* The outputs of four rows as bytes. */
+INLINE uint32_t requantize_four(const uint8_t *rows, const int32_t *s)
+{
+    row_t r = load_row(rows);
+    uint32_t v = requantize(&r, s[0]);
+    r = load_row(rows + 8);
+    INSERT(v, requantize(&r, s[1]), 1);
+    r = load_row(rows + 16);
+    INSERT(v, requantize(&r, s[2]), 2);
+    r = load_row(rows + 24);
+    INSERT(v, requantize(&r, s[3]), 3);
+    return v;
+}
+
+/* The last four rows may overlap those before them. */
+static HOT void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
+{
+    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs, low = lowest(op->clamp);
+    for (uint32_t i = 0; i < n_outputs; i += 4) {
+        uint32_t row = i + 4 > n_outputs ? n_outputs - 4 : i, v;
+        const uint8_t *rows = op->rows + 8 * row;
+        int32_t s[4] = {bias(rows), bias(rows + 8), bias(rows + 16), bias(rows + 24)};
+        mac_rows(s, op->weights + row * row_bytes + from, row_bytes, x, n);
+        v = at_least(requantize_four(rows, s), low);
+        memcpy(y + row, &v, 4);
+    }
+}
+#endif

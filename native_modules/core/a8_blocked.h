@@ -1,0 +1,69 @@
+/* linear and conv1d for targets that run blocks of TOKENS tokens at a time. The file that includes this defines
+ * run_tokens, run_token and requantize_row.
+ */
+#ifndef A8_BLOCKED_H
+#define A8_BLOCKED_H
+
+#include "a8_bytes.h"
+#include "a8_kernels.h"
+
+#define NOINLINE __attribute__((noinline))
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define HOT NOINLINE
+#else
+#define HOT NOINLINE __attribute__((optimize("O2"))) /* natmods and firmware are built with -Os */
+#endif
+
+#define TOKENS 4u /* a8_target.h has the scratch for them */
+
+/* TOKENS output tokens, of which the first is made of x and those behind it. */
+static void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
+
+/* One output token of at least four: products from..from + n - 1 of every row, times x. */
+static void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y);
+
+/* The output of a row. */
+static int8_t requantize_row(const uint8_t *row, int32_t sum, uint32_t clamp);
+
+/* run_token for any number of outputs. */
+static NOINLINE void run_few(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
+{
+    const int8_t *w = op->weights + from;
+    for (uint32_t row = 0; row < op->n_outputs; row++, w += a8_padded(op->kernel * op->n_inputs)) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < n; i++)
+            sum += x[i] * w[i];
+        y[row] = requantize_row(op->rows + 8 * row, sum, op->clamp);
+    }
+}
+
+/* The output token whose first tap is x token `at`; taps outside of x are left out. */
+static NOINLINE void run_alone(const a8_conv1d_t *op, const int8_t *x, int32_t at, int8_t *y)
+{
+    uint32_t n_inputs = op->n_inputs, first = at < 0 ? (uint32_t)-at : 0, left = op->n_steps - (uint32_t)at;
+    uint32_t last = op->kernel < left ? op->kernel : left;
+    x += ((uint32_t)at + first) * n_inputs;
+    if (op->n_outputs < 4)
+        run_few(op, x, first * n_inputs, (last - first) * n_inputs, y);
+    else
+        run_token(op, x, first * n_inputs, (last - first) * n_inputs, y);
+}
+
+void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
+{
+    uint32_t n, reach = (TOKENS - 1) * op->stride + op->kernel, n_steps = op->n_output_steps;
+    uint32_t in_blocks = a8_product_scratch_bytes(n_steps, op->n_inputs, op->kernel) > 0 ? n_steps : 0;
+    for (uint32_t t = 0; t < n_steps; t += n, y += n * op->n_outputs) {
+        int32_t at = (int32_t)(t * op->stride) - (int32_t)op->pad_left;
+        n = t + TOKENS <= in_blocks && at >= 0 && (uint32_t)at + reach <= op->n_steps ? TOKENS : 1;
+        if (n == TOKENS)
+            run_tokens(op, x + (uint32_t)at * op->n_inputs, y);
+        else
+            run_alone(op, x, at, y);
+    }
+}
+
+void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y) __attribute__((alias("a8_conv1d_s8")));
+
+#endif

@@ -1,0 +1,152 @@
+/* linear and conv1d on RV32IMC. Tokens are packed in pairs, x + 65536*z in a word: one MUL makes the products of both with
+ * a weight. As weights are in -127..127, two such products fit into the halves of a word without touching each other.
+ */
+#include "a8_target.h"
+
+#ifdef A8_TARGET_RV32
+
+#include "a8_blocked.h"
+
+typedef struct {
+    int32_t bias;
+    int32_t multiplier;
+    uint32_t pre;
+    uint32_t post;
+    uint32_t half; /* of 1 << post */
+} row_t;
+
+INLINE row_t load_row(const uint8_t *p)
+{
+    uint32_t scale = a8_u32_fast(p + 4), post = scale >> 24 & 31;
+    row_t r = {(int32_t)a8_u32_fast(p), (int32_t)(scale & 0xFFFF), scale >> 16 & 15, post, (uint32_t)1 << post >> 1};
+    return r;
+}
+
+INLINE int32_t lowest(uint32_t clamp) { return clamp == A8_CLAMP_FULL ? -128 : clamp == A8_CLAMP_KEY ? -127 : 0; }
+
+INLINE int8_t requantize(const row_t *r, int32_t low, int32_t sum)
+{
+    int32_t v = (int32_t)((uint32_t)sum + (uint32_t)r->bias) >> r->pre;
+    if ((uint32_t)v + 32768u <= 65535u)
+        v = (int32_t)((uint32_t)(v * r->multiplier) + r->half) >> r->post;
+    return (int8_t)(v > 127 ? 127 : v < low ? low : v);
+}
+
+static NOINLINE int8_t requantize_row(const uint8_t *row, int32_t sum, uint32_t clamp)
+{
+    row_t r = load_row(row);
+    return requantize(&r, lowest(clamp), sum);
+}
+
+INLINE uint32_t pair(int32_t x, int32_t z) { return (uint32_t)x + ((uint32_t)z << 16); }
+
+/* n products of four tokens: a word for the first two, one for the others; what the last four lack is 0, as the padding
+ * of a row may be anything. */
+static HOT void pack_tokens(uint32_t *to, const int8_t *x, uint32_t stride, uint32_t n)
+{
+    const int8_t *a = x, *b = a + stride, *c = b + stride, *d = c + stride, *end = a + n;
+    uint32_t *behind = to + 2 * a8_padded(n);
+    for (; a != end; to += 2) {
+        to[0] = pair(*a++, *b++);
+        to[1] = pair(*c++, *d++);
+    }
+    while (to != behind)
+        *to++ = 0;
+}
+
+/* Sums of a row with two tokens. */
+typedef struct {
+    uint32_t both; /* that of the first + 65536 times that of the second */
+    uint32_t second;
+} sums_t;
+
+/* Two weights and two packed words: the half is that of 65536, for the sign of the lower half. */
+INLINE void mac(sums_t *s, int32_t w0, int32_t w1, uint32_t x0, uint32_t x1, uint32_t half)
+{
+    uint32_t m = (uint32_t)w0 * x0 + (uint32_t)w1 * x1;
+    s->both += m;
+    s->second += (uint32_t)((int32_t)(m + half) >> 16);
+}
+
+/* Two rows with four tokens. */
+typedef struct {
+    sums_t a[2];
+    sums_t b[2];
+} block_t;
+
+INLINE void mac_two(block_t *s, const int8_t *a, const int8_t *b, const uint32_t *x, uint32_t half)
+{
+    uint32_t x0 = x[0], x1 = x[2], z0 = x[1], z1 = x[3];
+    mac(&s->a[0], a[0], a[1], x0, x1, half);
+    mac(&s->a[1], a[0], a[1], z0, z1, half);
+    mac(&s->b[0], b[0], b[1], x0, x1, half);
+    mac(&s->b[1], b[0], b[1], z0, z1, half);
+}
+
+INLINE void store_row(const uint8_t *row, int32_t low, const sums_t *s, int8_t *y, uint32_t n_outputs)
+{
+    row_t r = load_row(row);
+    y[0] = requantize(&r, low, (int32_t)(s[0].both - (s[0].second << 16)));
+    y[n_outputs] = requantize(&r, low, (int32_t)s[0].second);
+    y[2 * n_outputs] = requantize(&r, low, (int32_t)(s[1].both - (s[1].second << 16)));
+    y[3 * n_outputs] = requantize(&r, low, (int32_t)s[1].second);
+}
+
+/* The output tokens of those that are packed at x..end; the last of an odd number of rows goes with itself. */
+static HOT void run_packed(const a8_conv1d_t *op, const uint32_t *x, const uint32_t *end, int8_t *y)
+{
+    uint32_t row_bytes = (uint32_t)(end - x) / 2, n_outputs = op->n_outputs;
+    int32_t low = lowest(op->clamp);
+    for (uint32_t row = 0; row < n_outputs; row += 2) {
+        uint32_t next = row + 1 < n_outputs ? row + 1 : row;
+        const int8_t *a = op->weights + row * row_bytes, *b = op->weights + next * row_bytes;
+        block_t s = {{{0, 0}, {0, 0}}, {{0, 0}, {0, 0}}};
+        for (const uint32_t *p = x; p != end; p += 8, a += 4, b += 4) {
+            mac_two(&s, a, b, p, 0x8000);
+            mac_two(&s, a + 2, b + 2, p + 4, 0x8000);
+        }
+        store_row(op->rows + 8 * row, low, s.a, y + row, n_outputs);
+        store_row(op->rows + 8 * next, low, s.b, y + next, n_outputs);
+    }
+}
+
+static NOINLINE void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
+{
+    uint32_t *packed = op->scratch, n = op->kernel * op->n_inputs;
+    pack_tokens(packed, x, op->stride * op->n_inputs, n);
+    run_packed(op, packed, packed + 2 * a8_padded(n), y);
+}
+
+/* s (4,) = rows w, w + step, ... times x..end. */
+static HOT void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, const int8_t *end)
+{
+    const int8_t *w1 = w + step, *w2 = w1 + step, *w3 = w2 + step;
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma GCC unroll 4
+    for (; x != end; x++) {
+        s0 += *x * *w++;
+        s1 += *x * *w1++;
+        s2 += *x * *w2++;
+        s3 += *x * *w3++;
+    }
+    s[0] = s0;
+    s[1] = s1;
+    s[2] = s2;
+    s[3] = s3;
+}
+
+/* The last four rows may overlap those before them. */
+static HOT void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
+{
+    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs;
+    int32_t s[4], low = lowest(op->clamp);
+    for (uint32_t i = 0; i < n_outputs; i += 4) {
+        uint32_t row = i + 4 > n_outputs ? n_outputs - 4 : i;
+        mac_rows(s, op->weights + row * row_bytes + from, row_bytes, x, x + n);
+        for (uint32_t j = row; j < row + 4; j++) {
+            row_t r = load_row(op->rows + 8 * j);
+            y[j] = requantize(&r, low, s[j - row]);
+        }
+    }
+}
+#endif
