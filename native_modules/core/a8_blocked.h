@@ -9,10 +9,14 @@
 
 #define NOINLINE __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
+
+/* Natmods and firmware are built with -Os. The first scheduler of RISC-V takes more registers than there are. */
 #ifdef __clang__
 #define HOT NOINLINE
+#elif defined(A8_TARGET_RV32)
+#define HOT NOINLINE __attribute__((optimize("O2", "no-schedule-insns")))
 #else
-#define HOT NOINLINE __attribute__((optimize("O2"))) /* natmods and firmware are built with -Os */
+#define HOT NOINLINE __attribute__((optimize("O2")))
 #endif
 
 #define TOKENS 4u /* a8_target.h has the scratch for them */

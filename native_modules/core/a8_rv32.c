@@ -17,8 +17,10 @@ typedef struct {
 
 INLINE row_t load_row(const uint8_t *p)
 {
-    uint32_t scale = a8_u32_fast(p + 4), post = scale >> 24 & 31;
-    row_t r = {(int32_t)a8_u32_fast(p), (int32_t)(scale & 0xFFFF), scale >> 16 & 15, post, (uint32_t)1 << post >> 1};
+    int aligned = ((uintptr_t)p & 3) == 0;
+    uint32_t bias = aligned ? a8_u32_fast(p) : a8_u32(p), scale = aligned ? a8_u32_fast(p + 4) : a8_u32(p + 4);
+    uint32_t post = scale >> 24 & 31;
+    row_t r = {(int32_t)bias, (int32_t)(scale & 0xFFFF), scale >> 16 & 15, post, (uint32_t)1 << post >> 1};
     return r;
 }
 
@@ -83,14 +85,21 @@ INLINE void mac_two(block_t *s, const int8_t *a, const int8_t *b, const uint32_t
     mac(&s->b[1], b[0], b[1], z0, z1, half);
 }
 
-INLINE void store_row(const uint8_t *row, int32_t low, const sums_t *s, int8_t *y, uint32_t n_outputs)
+static HOT void store_row(const uint8_t *row, int32_t low, int32_t s0, int32_t s1, int32_t s2, int32_t s3, int8_t *y,
+                          uint32_t n_outputs)
 {
     row_t r = load_row(row);
-    y[0] = requantize(&r, low, (int32_t)(s[0].both - (s[0].second << 16)));
-    y[n_outputs] = requantize(&r, low, (int32_t)s[0].second);
-    y[2 * n_outputs] = requantize(&r, low, (int32_t)(s[1].both - (s[1].second << 16)));
-    y[3 * n_outputs] = requantize(&r, low, (int32_t)s[1].second);
+    y[0] = requantize(&r, low, s0);
+    y += n_outputs;
+    y[0] = requantize(&r, low, s1);
+    y += n_outputs;
+    y[0] = requantize(&r, low, s2);
+    y[n_outputs] = requantize(&r, low, s3);
 }
+
+INLINE int32_t first(const sums_t *s) { return (int32_t)(s->both - (s->second << 16)); }
+
+INLINE int32_t second(const sums_t *s) { return (int32_t)s->second; }
 
 /* The output tokens of those that are packed at x..end; the last of an odd number of rows goes with itself. */
 static HOT void run_packed(const a8_conv1d_t *op, const uint32_t *x, const uint32_t *end, int8_t *y)
@@ -105,8 +114,10 @@ static HOT void run_packed(const a8_conv1d_t *op, const uint32_t *x, const uint3
             mac_two(&s, a, b, p, 0x8000);
             mac_two(&s, a + 2, b + 2, p + 4, 0x8000);
         }
-        store_row(op->rows + 8 * row, low, s.a, y + row, n_outputs);
-        store_row(op->rows + 8 * next, low, s.b, y + next, n_outputs);
+        store_row(op->rows + 8 * row, low, first(&s.a[0]), second(&s.a[0]), first(&s.a[1]), second(&s.a[1]), y + row,
+                  n_outputs);
+        store_row(op->rows + 8 * next, low, first(&s.b[0]), second(&s.b[0]), first(&s.b[1]), second(&s.b[1]), y + next,
+                  n_outputs);
     }
 }
 
@@ -117,18 +128,23 @@ static NOINLINE void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *
     run_packed(op, packed, packed + 2 * a8_padded(n), y);
 }
 
-/* s (4,) = rows w, w + step, ... times x..end. */
-static HOT void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, const int8_t *end)
+/* One product of each of four rows. */
+#define MAC_COLUMN(i) \
+    s0 += x[i] * w0[i], s1 += x[i] * w1[i], s2 += x[i] * w2[i], s3 += x[i] * w3[i]
+
+/* s (4,) = rows w, w + step, ... times x, n products. */
+static HOT void mac_rows(int32_t *s, const int8_t *w0, uint32_t step, const int8_t *x, uint32_t n)
 {
-    const int8_t *w1 = w + step, *w2 = w1 + step, *w3 = w2 + step;
+    const int8_t *w1 = w0 + step, *w2 = w1 + step, *w3 = w2 + step, *fours = x + (n & ~3u), *end = x + n;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma GCC unroll 4
-    for (; x != end; x++) {
-        s0 += *x * *w++;
-        s1 += *x * *w1++;
-        s2 += *x * *w2++;
-        s3 += *x * *w3++;
+    for (; x != fours; x += 4, w0 += 4, w1 += 4, w2 += 4, w3 += 4) {
+        MAC_COLUMN(0);
+        MAC_COLUMN(1);
+        MAC_COLUMN(2);
+        MAC_COLUMN(3);
     }
+    for (; x != end; x++, w0++, w1++, w2++, w3++)
+        MAC_COLUMN(0);
     s[0] = s0;
     s[1] = s1;
     s[2] = s2;
@@ -142,10 +158,11 @@ static HOT void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from,
     int32_t s[4], low = lowest(op->clamp);
     for (uint32_t i = 0; i < n_outputs; i += 4) {
         uint32_t row = i + 4 > n_outputs ? n_outputs - 4 : i;
-        mac_rows(s, op->weights + row * row_bytes + from, row_bytes, x, x + n);
-        for (uint32_t j = row; j < row + 4; j++) {
-            row_t r = load_row(op->rows + 8 * j);
-            y[j] = requantize(&r, low, s[j - row]);
+        const uint8_t *rows = op->rows + 8 * row;
+        mac_rows(s, op->weights + row * row_bytes + from, row_bytes, x, n);
+        for (uint32_t j = 0; j < 4; j++, rows += 8) {
+            row_t r = load_row(rows);
+            y[row + j] = requantize(&r, low, s[j]);
         }
     }
 }
