@@ -237,4 +237,82 @@ static HOT void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from,
         memcpy(y + row, &v, 4);
     }
 }
+/* Four keys at a time; the last four may overlap those before them, fewer than four go one by one. */
+HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+                                uint32_t stride, const uint8_t *relative_bias)
+{
+    int32_t most = INT32_MIN;
+    uint32_t n_keys = (uint32_t)(end - scores), n = n_keys < 4 ? 1 : 4, step = n == 4 ? stride : 0, next = n == 4 ? 4 : 0;
+    for (uint32_t i = 0; i < n_keys; i += n) {
+        uint32_t j = i + n > n_keys ? n_keys - n : i;
+        const uint8_t *b = relative_bias + 4 * j;
+        int32_t s[4] = {bias(b), bias(b + next), bias(b + 2 * next), bias(b + 3 * next)};
+        mac_rows(s, k + j * stride, step, q, head_size);
+        for (uint32_t key = 0; key < 4; key++)
+            most = s[key] > most ? s[key] : most;
+        scores[j] = s[0];
+        if (n == 4) {
+            scores[j + 1] = s[1];
+            scores[j + 2] = s[2];
+            scores[j + 3] = s[3];
+        }
+    }
+    return most;
+}
+
+/* s (4,) += e times four values */
+INLINE void mac_value(int32_t *s, int32_t e, const int8_t *v)
+{
+    four_t four = unpack(load(v));
+    __asm__("smlabb %0, %1, %2, %0" : "+r"(s[0]) : "r"(e), "r"(four.even));
+    __asm__("smlabb %0, %1, %2, %0" : "+r"(s[1]) : "r"(e), "r"(four.odd));
+    __asm__("smlabt %0, %1, %2, %0" : "+r"(s[2]) : "r"(e), "r"(four.even));
+    __asm__("smlabt %0, %1, %2, %0" : "+r"(s[3]) : "r"(e), "r"(four.odd));
+}
+
+INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
+{
+    if ((uint32_t)(end - e) & 1) {
+        mac_value(s, *e++, v);
+        v += stride;
+    }
+    for (; e != end; e += 2, v += 2 * stride) {
+        mac_value(s, e[0], v);
+        mac_value(s, e[1], v + stride);
+    }
+}
+
+/* One channel of a head with fewer than four. */
+static NOINLINE int32_t sum_of_channel(const a8_values_t *op, uint32_t c)
+{
+    int32_t sum = 0;
+    const int8_t *v = op->v + c;
+    for (const int32_t *e = op->e; e != op->end; e++, v += op->stride) {
+        if (e == op->middle)
+            v = op->newer + c;
+        sum += *e * *v;
+    }
+    return sum;
+}
+
+/* The last four channels may overlap those before them. */
+HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
+{
+    row_t r = {(uint32_t)row->multiplier, row->pre, row->post_1 + 1, (uint32_t)1 << (row->post_1 & 31)};
+    uint32_t size = op->head_size, b = (uint32_t)row->bias;
+    for (uint32_t i = 0; size < 4 && i < size; i++)
+        y[i] = (int8_t)requantize(&r, sum_of_channel(op, i) + row->bias);
+    for (uint32_t i = 0; size >= 4 && i < size; i += 4) {
+        uint32_t c = i + 4 > size ? size - 4 : i, v;
+        int32_t s[4] = {(int32_t)b, (int32_t)b, (int32_t)b, (int32_t)b};
+        mac_values(s, op->e, op->middle, op->v + c, op->stride);
+        if (op->middle != op->end)
+            mac_values(s, op->middle, op->end, op->newer + c, op->stride);
+        v = requantize(&r, s[0]);
+        INSERT(v, requantize(&r, s[1]), 1);
+        INSERT(v, requantize(&r, s[2]), 2);
+        INSERT(v, requantize(&r, s[3]), 3);
+        memcpy(y + c, &v, 4);
+    }
+}
 #endif

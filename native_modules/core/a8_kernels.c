@@ -18,14 +18,7 @@
 #define HOT NOINLINE
 #endif
 
-typedef struct {
-    int32_t bias;
-    int32_t multiplier;
-    uint32_t pre;
-    uint32_t post_1; /* post - 1 */
-    int32_t low;
-    int32_t high;
-} row_t;
+typedef a8_row_t row_t;
 
 static inline row_t clamped_row(uint32_t clamp)
 {
@@ -129,6 +122,40 @@ const uint8_t *a8_exp_table(void) { return A8_EXP; }
 
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }
 
+#if !defined(A8_KERNELS_ATTENTION_EXTERNAL) && !defined(A8_KERNELS_PRODUCTS_EXTERNAL)
+HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+                                uint32_t stride, const uint8_t *bias)
+{
+    int32_t most = INT32_MIN;
+    for (; scores != end; k += stride, bias += 4) {
+        int32_t s = (int32_t)((uint32_t)dot(q, k, head_size) + a8_u32_fast(bias));
+        *scores++ = s;
+        most = s > most ? s : most;
+    }
+    return most;
+}
+
+static inline int32_t weighted_sum(const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
+{
+    int32_t acc = 0;
+    do {
+        acc += *e++ * *v;
+        v += stride;
+    } while (e != end);
+    return acc;
+}
+
+HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
+{
+    for (uint32_t c = 0; c < op->head_size; c++) {
+        int32_t acc = weighted_sum(op->e, op->middle, op->v + c, op->stride);
+        if (op->middle != op->end)
+            acc += weighted_sum(op->middle, op->end, op->newer + c, op->stride);
+        y[c] = requantize(row, acc);
+    }
+}
+#endif
+
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* Sets the row that divides by z < 2^22, never 0 unless somebody else writes to the arena: one division for all channels. */
 static void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
@@ -139,19 +166,6 @@ static void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
     r->pre = k + f->shift > 22 ? k + f->shift - 22 : 0;
     r->post_1 = f->shift + k - 2 - r->pre;
     r->bias = r->pre > 0 ? (int32_t)1 << (r->pre - 1) : 0;
-}
-
-/* scores[j] = q . k_j + bias[j], keys `stride` apart; end is behind the last score. Returns the largest. */
-static HOT int32_t attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k,
-                                         uint32_t head_size, uint32_t stride, const uint8_t *bias)
-{
-    int32_t most = INT32_MIN;
-    for (; scores != end; k += stride, bias += 4) {
-        int32_t s = (int32_t)((uint32_t)dot(q, k, head_size) + a8_u32_fast(bias));
-        *scores++ = s;
-        most = s > most ? s : most;
-    }
-    return most;
 }
 
 /* Turns the scores into weights 0..127 and returns their sum: at least 127, that of the largest score. */
@@ -166,23 +180,6 @@ static NOINLINE uint32_t attention_weights(const a8_softmax_t *f, int32_t *score
     return z;
 }
 
-static inline int32_t weighted_sum(const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
-{
-    int32_t acc = 0;
-    do {
-        acc += *e++ * *v;
-        v += stride;
-    } while (e != end);
-    return acc;
-}
-
-static HOT void attention_values(const row_t *r, const int32_t *e, const int32_t *end, const int8_t *v,
-                                      uint32_t stride, int8_t *y, uint32_t head_size)
-{
-    for (; head_size > 0; head_size--)
-        *y++ = requantize(r, weighted_sum(e, end, v++, stride));
-}
-
 static void attention_head(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y,
                            uint32_t head_size, const uint8_t *bias)
 {
@@ -193,9 +190,11 @@ static void attention_head(const a8_attention_t *op, const int8_t *q, const int8
         uint32_t first = i > f->left ? i - f->left : 0;
         uint32_t behind = op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps;
         int32_t *scores = op->scratch, *end = scores + (behind - first);
-        int32_t most = attention_scores(scores, end, q, k + first * d, head_size, d, bias + 4 * (first + f->left - i));
+        const uint8_t *b = bias + 4 * (first + f->left - i);
+        a8_values_t values = {scores, end, end, v + first * d, v, d, head_size};
+        int32_t most = a8_attention_scores(scores, end, q, k + first * d, head_size, d, b);
         row_divide(&r, f, attention_weights(&f->softmax, scores, end, most));
-        attention_values(&r, scores, end, v + first * d, d, y, head_size);
+        a8_attention_values(&values, &r, y);
     }
 }
 
@@ -206,14 +205,13 @@ static void step_head(const a8_attention_step_t *op, const int8_t *q, const int8
     uint32_t d = op->n_channels, oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
     uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys;
     int32_t *scores = op->scratch, *middle = scores + n_old, *end = scores + op->n_keys;
-    int32_t most = attention_scores(scores, middle, q, k + oldest * d, head_size, d, bias);
-    int32_t newer = attention_scores(middle, end, q, k, head_size, d, bias + 4 * n_old);
+    a8_values_t values = {scores, middle, end, v + oldest * d, v, d, head_size};
+    int32_t most = a8_attention_scores(scores, middle, q, k + oldest * d, head_size, d, bias), newer = most;
+    if (middle != end)
+        newer = a8_attention_scores(middle, end, q, k, head_size, d, bias + 4 * n_old);
     row_t r = clamped_row(A8_CLAMP_FULL);
     row_divide(&r, op->fields, attention_weights(&op->fields->softmax, scores, end, newer > most ? newer : most));
-    for (uint32_t c = 0; c < head_size; c++) {
-        int32_t acc = weighted_sum(scores, middle, v + oldest * d + c, d);
-        y[c] = requantize(&r, middle == end ? acc : acc + weighted_sum(middle, end, v + c, d));
-    }
+    a8_attention_values(&values, &r, y);
 }
 
 void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)

@@ -5,7 +5,8 @@
  * tables, legal or not, make one of them leave its buffers or overflow.
  *
  * A target with faster kernels brings files a8_<target>_*.c and .S that define some of these functions; a8_target.h
- * defines A8_KERNELS_<NAME>_EXTERNAL for each of them (NAME: LINEAR, CONV1D, ATTENTION, NORM, ADD, POOL, TABLE, INPUT).
+ * defines A8_KERNELS_<NAME>_EXTERNAL for each of them (NAME: LINEAR, CONV1D, ATTENTION, PRODUCTS, NORM, ADD, POOL, TABLE,
+ * INPUT).
  * a8_kernels.c then leaves those out and defines the others.
  */
 #ifndef A8_KERNELS_H
@@ -79,6 +80,35 @@ void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y);
 
 /* x (n_steps, n_channels) int16, little-endian, rows (n_channels,). */
 void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y);
+
+/* Requantize numbers of a row, and the ends of its clamp. */
+typedef struct {
+    int32_t bias;
+    int32_t multiplier;
+    uint32_t pre;
+    uint32_t post_1; /* post - 1 */
+    int32_t low;
+    int32_t high;
+} a8_row_t;
+
+/* The products inside attention, which a target may bring alone (NAME: PRODUCTS). Tokens are `stride` bytes apart.
+ *
+ * scores[j] = q . k_j + bias[j], up to `end`, of at least one key; returns the largest. */
+int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+                            uint32_t stride, const uint8_t *bias);
+
+/* y (head_size,) = requantize(sum of e[j] v_j), e in 0..127: those up to `middle` with v, those up to `end` with newer. */
+typedef struct {
+    const int32_t *e;
+    const int32_t *middle; /* behind e */
+    const int32_t *end;
+    const int8_t *v;
+    const int8_t *newer; /* not used if middle = end */
+    uint32_t stride;
+    uint32_t head_size;
+} a8_values_t;
+
+void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y);
 
 /* Index of a score difference >= 0, mapped through A8_EXP: 127 for 0, falling. */
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference);

@@ -166,4 +166,64 @@ static HOT void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from,
         }
     }
 }
+/* Four keys at a time; the last four may overlap those before them, fewer than four go one by one. */
+HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+                                uint32_t stride, const uint8_t *bias)
+{
+    int32_t s[4], most = INT32_MIN;
+    uint32_t n_keys = (uint32_t)(end - scores), n = n_keys < 4 ? 1 : 4, step = n == 4 ? stride : 0;
+    for (uint32_t i = 0; i < n_keys; i += n) {
+        uint32_t j = i + n > n_keys ? n_keys - n : i;
+        mac_rows(s, k + j * stride, step, q, head_size);
+        for (uint32_t key = 0; key < n; key++) {
+            int32_t score = (int32_t)((uint32_t)s[key] + a8_u32_fast(bias + 4 * (j + key)));
+            scores[j + key] = score;
+            most = score > most ? score : most;
+        }
+    }
+    return most;
+}
+
+/* s (4,) += the sums of four channels. */
+INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
+{
+    for (; e != end; e++, v += stride) {
+        int32_t weight = *e;
+        s[0] += weight * v[0];
+        s[1] += weight * v[1];
+        s[2] += weight * v[2];
+        s[3] += weight * v[3];
+    }
+}
+
+/* One channel of a head with fewer than four. */
+static NOINLINE int32_t sum_of_channel(const a8_values_t *op, uint32_t c)
+{
+    int32_t sum = 0;
+    const int8_t *v = op->v + c;
+    for (const int32_t *e = op->e; e != op->end; e++, v += op->stride) {
+        if (e == op->middle)
+            v = op->newer + c;
+        sum += *e * *v;
+    }
+    return sum;
+}
+
+/* The last four channels may overlap those before them. */
+HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
+{
+    row_t r = {row->bias, row->multiplier, row->pre, row->post_1 + 1, (uint32_t)1 << (row->post_1 & 31)};
+    uint32_t size = op->head_size;
+    for (uint32_t i = 0; size < 4 && i < size; i++)
+        y[i] = requantize(&r, -128, sum_of_channel(op, i));
+    for (uint32_t i = 0; size >= 4 && i < size; i += 4) {
+        uint32_t c = i + 4 > size ? size - 4 : i;
+        int32_t s[4] = {0, 0, 0, 0};
+        mac_values(s, op->e, op->middle, op->v + c, op->stride);
+        if (op->middle != op->end)
+            mac_values(s, op->middle, op->end, op->newer + c, op->stride);
+        for (uint32_t j = 0; j < 4; j++)
+            y[c + j] = requantize(&r, -128, s[j]);
+    }
+}
 #endif

@@ -25,6 +25,7 @@
 #if defined(A8_TARGET_ARMDSP) || defined(A8_TARGET_RV32)
 #define A8_KERNELS_LINEAR_EXTERNAL /* a8_armdsp.c, a8_rv32.c, a8_blocked.h */
 #define A8_KERNELS_CONV1D_EXTERNAL
+#define A8_KERNELS_PRODUCTS_EXTERNAL
 #endif
 
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */
