@@ -152,7 +152,7 @@ static HOT void mac_rows(int32_t *s, const int8_t *w0, uint32_t step, const int8
 }
 
 /* The last four rows may overlap those before them. */
-static HOT void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
+static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
     uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs;
     int32_t s[4], low = lowest(op->clamp);
@@ -167,7 +167,7 @@ static HOT void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from,
     }
 }
 /* Four keys at a time; the last four may overlap those before them, fewer than four go one by one. */
-HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+NOINLINE int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
                                 uint32_t stride, const uint8_t *bias)
 {
     int32_t s[4], most = INT32_MIN;
