@@ -1,5 +1,5 @@
-/* linear and conv1d on a Cortex-M4 or M33, whose SMLAD adds two products of halfwords at once. The rows go over four
- * tokens at a time, unpacked in scratch; a token without neighbours goes over four rows at a time.
+/* Products on a Cortex-M4 or M33, whose SMLAD adds two products of halfwords at once. The rows of linear and conv1d go
+ * over four tokens at a time, unpacked in scratch; a token without neighbours, and a query, over four rows at a time.
  */
 #include "a8_target.h"
 
@@ -36,14 +36,6 @@ INLINE four_t unpack(uint32_t bytes)
     __asm__("sxtb16 %0, %1" : "=r"(v.even) : "r"(bytes));
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(v.odd) : "r"(bytes));
     return v;
-}
-
-/* sum + the four products */
-INLINE int32_t mac(int32_t sum, four_t a, four_t b)
-{
-    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.even), "r"(b.even));
-    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.odd), "r"(b.odd));
-    return sum;
 }
 
 typedef struct {
@@ -201,13 +193,13 @@ static HOT void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_
         mac_token(s, w, step, x, x + i);
     for (; i < n; i++)
         for (uint32_t row = 0; row < 4; row++)
-            s[row] += x[i] * w[row * step + i];
+            s[row] = (int32_t)((uint32_t)s[row] + (uint32_t)(x[i] * w[row * step + i]));
 }
 
 static int8_t requantize_row(const uint8_t *row, int32_t sum, uint32_t clamp)
 {
     row_t r = load_row(row);
-    return (int8_t)at_least(requantize(&r, sum + bias(row)), lowest(clamp));
+    return (int8_t)at_least(requantize(&r, (int32_t)((uint32_t)sum + (uint32_t)bias(row))), lowest(clamp));
 }
 
 /* The outputs of four rows as bytes. */
@@ -237,9 +229,11 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
         memcpy(y + row, &v, 4);
     }
 }
+
+#ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* Four keys at a time; the last four may overlap those before them, fewer than four go one by one. */
-NOINLINE int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
-                                uint32_t stride, const uint8_t *relative_bias)
+int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+                            uint32_t stride, const uint8_t *relative_bias)
 {
     int32_t most = INT32_MIN;
     uint32_t n_keys = (uint32_t)(end - scores), n = n_keys < 4 ? 1 : 4, step = n == 4 ? stride : 0, next = n == 4 ? 4 : 0;
@@ -282,26 +276,13 @@ INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const i
     }
 }
 
-/* One channel of a head with fewer than four. */
-static NOINLINE int32_t sum_of_channel(const a8_values_t *op, uint32_t c)
-{
-    int32_t sum = 0;
-    const int8_t *v = op->v + c;
-    for (const int32_t *e = op->e; e != op->end; e++, v += op->stride) {
-        if (e == op->middle)
-            v = op->newer + c;
-        sum += *e * *v;
-    }
-    return sum;
-}
-
 /* The last four channels may overlap those before them. */
 HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
 {
     row_t r = {(uint32_t)row->multiplier, row->pre, row->post_1 + 1, (uint32_t)1 << (row->post_1 & 31)};
     uint32_t size = op->head_size, b = (uint32_t)row->bias;
     for (uint32_t i = 0; size < 4 && i < size; i++)
-        y[i] = (int8_t)requantize(&r, sum_of_channel(op, i) + row->bias);
+        y[i] = (int8_t)requantize(&r, (int32_t)((uint32_t)sum_of_channel(op, i) + b));
     for (uint32_t i = 0; size >= 4 && i < size; i += 4) {
         uint32_t c = i + 4 > size ? size - 4 : i, v;
         int32_t s[4] = {(int32_t)b, (int32_t)b, (int32_t)b, (int32_t)b};
@@ -315,4 +296,5 @@ HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t 
         memcpy(y + c, &v, 4);
     }
 }
+#endif
 #endif

@@ -1,5 +1,5 @@
 /* linear and conv1d for targets that run blocks of TOKENS tokens at a time. The file that includes this defines
- * run_tokens, run_token and requantize_row.
+ * run_tokens, run_token and requantize_row, and the products of attention.
  */
 #ifndef A8_BLOCKED_H
 #define A8_BLOCKED_H
@@ -53,6 +53,21 @@ static NOINLINE void run_alone(const a8_conv1d_t *op, const int8_t *x, int32_t a
     else
         run_token(op, x, first * n_inputs, (last - first) * n_inputs, y);
 }
+
+#ifndef A8_KERNELS_ATTENTION_EXTERNAL
+/* One channel of a head with fewer than four. */
+static NOINLINE int32_t sum_of_channel(const a8_values_t *op, uint32_t c)
+{
+    int32_t sum = 0;
+    const int8_t *v = op->v + c;
+    for (const int32_t *e = op->e; e != op->end; e++, v += op->stride) {
+        if (e == op->middle)
+            v = op->newer + c;
+        sum += *e * *v;
+    }
+    return sum;
+}
+#endif
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 {

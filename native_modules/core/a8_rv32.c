@@ -1,5 +1,6 @@
-/* linear and conv1d on RV32IMC. Tokens are packed in pairs, x + 65536*z in a word: one MUL makes the products of both with
- * a weight. As weights are in -127..127, two such products fit into the halves of a word without touching each other.
+/* Products on RV32IMC. Tokens of linear and conv1d are packed in pairs, x + 65536*z in a word: one MUL makes the products of both with
+ * a weight. As weights are in -127..127, two such products fit into the halves of a word. What stands alone goes over four
+ * rows at a time.
  */
 #include "a8_target.h"
 
@@ -166,9 +167,10 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
         }
     }
 }
+#ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* Four keys at a time; the last four may overlap those before them, fewer than four go one by one. */
-NOINLINE int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
-                                uint32_t stride, const uint8_t *bias)
+int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+                            uint32_t stride, const uint8_t *bias)
 {
     int32_t s[4], most = INT32_MIN;
     uint32_t n_keys = (uint32_t)(end - scores), n = n_keys < 4 ? 1 : 4, step = n == 4 ? stride : 0;
@@ -196,19 +198,6 @@ INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const i
     }
 }
 
-/* One channel of a head with fewer than four. */
-static NOINLINE int32_t sum_of_channel(const a8_values_t *op, uint32_t c)
-{
-    int32_t sum = 0;
-    const int8_t *v = op->v + c;
-    for (const int32_t *e = op->e; e != op->end; e++, v += op->stride) {
-        if (e == op->middle)
-            v = op->newer + c;
-        sum += *e * *v;
-    }
-    return sum;
-}
-
 /* The last four channels may overlap those before them. */
 HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
 {
@@ -226,4 +215,5 @@ HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t 
             y[c + j] = requantize(&r, -128, s[j]);
     }
 }
+#endif
 #endif

@@ -4,6 +4,7 @@ add_library(usermod_attn8 INTERFACE)
 set(ATTN8_CORE ${CMAKE_CURRENT_LIST_DIR}/../core)
 target_sources(usermod_attn8 INTERFACE
     ${CMAKE_CURRENT_LIST_DIR}/../binding/mod_attn8.c
+    ${ATTN8_CORE}/a8_armdsp.c
     ${ATTN8_CORE}/a8_check.c
     ${ATTN8_CORE}/a8_kernels.c
     ${ATTN8_CORE}/a8_m0plus_attend.S
@@ -13,6 +14,7 @@ target_sources(usermod_attn8 INTERFACE
     ${ATTN8_CORE}/a8_m0plus_products.S
     ${ATTN8_CORE}/a8_model.c
     ${ATTN8_CORE}/a8_plan.c
+    ${ATTN8_CORE}/a8_rv32.c
     ${ATTN8_CORE}/a8_stream.c
 )
 target_include_directories(usermod_attn8 INTERFACE ${ATTN8_CORE})

@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from attn8 import arena
 from attn8.boards import image
 from attn8.boards.cortex_m0plus import FLASH_ADDRESS, FLASH_BYTES, RAM_ADDRESS, RAM_BYTES, Cpu
 from tools import missing, need
@@ -55,6 +56,9 @@ class Unicorn:
 
 class Core:
     """The core in the memory of a processor; ``call`` places buffers and compares the fences between them."""
+
+    product_scratch = staticmethod(arena.product_scratch_bytes)
+    attention_scratch = staticmethod(arena.attention_scratch_bytes)
 
     def __init__(self, processor=Unicorn, *flags):
         need("arm-none-eabi-gcc")

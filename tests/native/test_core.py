@@ -70,12 +70,15 @@ def test_arena_is_exact(files):
         assert high_water >= 0.9 * arena_bytes, path.name
 
 
-def test_c_and_numpy_plan_the_same_arena_for_a_cortex_m0plus(files):
-    program = core_program("native/core_test", "-O2", "-DA8_SCRATCH_M0PLUS")
+@pytest.mark.parametrize("target", [arena.M0PLUS, arena.BLOCKED])
+def test_c_and_numpy_plan_the_same_arena_for_a_target(target, files):
+    program = core_program("native/core_test", "-O2", f"-DA8_SCRATCH_{target.upper()}")
     found = [tuple(map(int, line.split()[:2])) for line in run(program, "arena", *files).splitlines()]
     models_ = [reference.parse(path.read_bytes()) for path in files]
-    assert found == [reference.plan(model, arena.M0PLUS)[1:] for model in models_]
-    assert all(bytes_ > model.arena_bytes for (bytes_, _), model in zip(found, models_, strict=True))
+    assert found == [reference.plan(model, target)[1:] for model in models_]
+    more = [bytes_ - model.arena_bytes for (bytes_, _), model in zip(found, models_, strict=True)]
+    assert min(more) >= 0
+    assert sum(n > 0 for n in more) > len(more) // 2
 
 
 def test_c_and_numpy_plan_the_same_arena_for_any_graph():
@@ -141,7 +144,8 @@ def test_core_compiles_without_a_warning(compiler, tmp_path):
 KERNELS = {
     "LINEAR": {"a8_linear_s8"},
     "CONV1D": {"a8_conv1d_s8"},
-    "ATTENTION": {"a8_windowed_attention_s8", "a8_attention_step_s8"},
+    "ATTENTION": {"a8_windowed_attention_s8", "a8_attention_step_s8", "a8_attention_scores", "a8_attention_values"},
+    "PRODUCTS": {"a8_attention_scores", "a8_attention_values"},
     "NORM": {"a8_layer_norm_s8"},
     "ADD": {"a8_add_s8"},
     "POOL": {"a8_mean_pool_s8", "a8_pool_push_s8", "a8_pool_sums_s8"},

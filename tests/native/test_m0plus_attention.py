@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from attn8 import arena, graph, reference
+from attn8 import graph, reference
 from m0plus import counted_core, unicorn_core  # noqa: F401
 from test_kernels import int8
 
@@ -25,7 +25,7 @@ def bias_bytes(op):
 def run_window(core, op, q, k, v, offset=0, bias_offset=0):
     """Returns (y (T, D), cycles) of a8_windowed_attention_s8; q, k, v and y begin at 4*i + offset."""
     t, d = q.shape
-    needed = arena.attention_scratch_bytes(t, min(t, op.left + op.right + 1), d // op.heads)
+    needed = core.attention_scratch(t, min(t, op.left + op.right + 1), d // op.heads)
     buffers = (fields(op), bias_bytes(op), q, k, v, needed, t * d)
     at = core.place(*buffers, offsets=(0, bias_offset, offset, offset, offset, 0, offset))
     arguments = struct.pack("<5I", at[1], at[5], at[0], t, d)
@@ -36,7 +36,7 @@ def run_window(core, op, q, k, v, offset=0, bias_offset=0):
 def run_step(core, op, q, k, v, newest, n_keys, offset=0):
     """Returns (y (D,), cycles) of a8_attention_step_s8 on rings k, v (span, D)."""
     span, d = k.shape
-    needed = arena.attention_scratch_bytes(span, span, d // op.heads)
+    needed = core.attention_scratch(span, span, d // op.heads)
     at = core.place(fields(op), bias_bytes(op), q, k, v, needed, d, offsets=(0, 0, offset, offset, offset, 0, offset))
     arguments = struct.pack("<7I", at[1], at[5], at[0], d, span, newest, n_keys)
     cycles = core.call("a8_attention_step_s8", arguments, at[2], at[3], at[4], at[6])

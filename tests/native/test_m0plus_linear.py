@@ -8,7 +8,7 @@ import pytest
 from m0plus import Core, counted_core, unicorn_core  # noqa: F401
 from test_kernels import int8, packed_rows, packed_weights, requantize_rows
 
-from attn8 import arena, graph, reference
+from attn8 import graph, reference
 
 N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 100_000))
 
@@ -16,7 +16,7 @@ N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 100_000))
 def run_linear(core, x, w, rows, clamp, offset=0):
     """Returns (y (T, N), cycles) of a8_linear_s8; weights and rows begin at 4*i + offset."""
     (t, k), n = x.shape, len(w)
-    needed = max(arena.product_scratch_bytes(t, k, 1), 8 * k + 32)
+    needed = core.product_scratch(t, k, 1)
     table, weights, source, room, y = core.place(
         packed_rows(rows), packed_weights(w), x, needed, t * n, offsets=(offset, offset, offset)
     )
@@ -30,7 +30,7 @@ def run_conv1d(core, x, op, offset=0):
     (t, c), (n, kernel, _) = x.shape, op.weights.shape
     n_out = (t + op.pad_left + op.pad_right - kernel) // op.stride + 1
     weights = packed_weights(op.weights.reshape(n, -1))
-    needed = max(arena.product_scratch_bytes(n_out, c, kernel), 8*c*kernel + 32)
+    needed = core.product_scratch(n_out, c, kernel)
     table, weights, source, room, y = core.place(
         packed_rows(op.requantize), weights, x, needed, n_out * n, offsets=(offset, offset, offset)
     )

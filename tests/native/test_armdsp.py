@@ -1,0 +1,92 @@
+"""Kernels of the Cortex-M4 and M33 equal their NumPy forms, stay in their buffers and within their instructions."""
+
+import os
+
+import numpy as np
+import pytest
+from counted import (
+    RANDOM,
+    Core,
+    attention_count,
+    check_random,
+    conv1d_count,
+    linear_count,
+    stack_bytes,
+    watch_memory,
+)
+
+N_OUTPUTS = int(os.environ.get("ATTN8_COUNTED_VECTORS", 20_000))
+BUILDS = [("m33", "-O2"), ("m33", "-O0"), ("m4", "-Os"), ("m4", "-O3")]
+
+# Instructions a MAC, everything included, with -O2 and -Os: linear by K at T = 32 and N = 48, conv1d by K at stride 2,
+# one token at K = 64, attention by head size over 16 keys (window, step).
+LINEAR = {16: 2.15, 32: 1.55, 64: 1.25, 128: 1.1}
+CONV1D = {48: 1.45, 96: 1.2}
+TOKEN = 2.05
+ATTENTION = {8: (6.5, 6.7), 16: (4.7, 4.8)}
+
+
+@pytest.fixture(scope="module", params=[("m33", "-O2"), ("m4", "-Os")], ids=" ".join)
+def core(request):
+    return Core(*request.param)
+
+
+@pytest.fixture(scope="module")
+def portable():
+    return Core("m33", "-O2", "-DA8_PORTABLE")
+
+
+@pytest.mark.parametrize("kernel", RANDOM)
+@pytest.mark.parametrize("build", BUILDS, ids=" ".join)
+def test_kernels_equal_the_reference_in_every_build(build, kernel):
+    check_random(Core(*build), kernel, N_OUTPUTS)
+
+
+@pytest.mark.parametrize("k", LINEAR)
+def test_linear_stays_within_its_instructions(core, portable, k):
+    count = linear_count(core, 32, k)
+    assert 0.9 * LINEAR[k] < count <= LINEAR[k], "fewer: lower the budget"
+    assert linear_count(portable, 32, k) > 3 * count
+
+
+@pytest.mark.parametrize("k", CONV1D)
+def test_conv1d_stays_within_its_instructions(core, portable, k):
+    count = conv1d_count(core, k // 8)
+    assert 0.9 * CONV1D[k] < count <= CONV1D[k], "fewer: lower the budget"
+    assert conv1d_count(portable, k // 8) > 3 * count
+
+
+def test_a_token_stays_within_its_instructions(core, portable):
+    count = linear_count(core, 1, 64)
+    assert 0.9 * TOKEN < count <= TOKEN, "fewer: lower the budget"
+    assert linear_count(portable, 1, 64) > 2.5 * count
+    assert linear_count(core, 1, 64, offset=3) == count
+
+
+@pytest.mark.parametrize("head_size", ATTENTION)
+def test_attention_stays_within_its_instructions(core, head_size):
+    counts = attention_count(core, head_size)
+    assert all(0.85 * b < count <= b for b, count in zip(ATTENTION[head_size], counts, strict=True)), counts
+
+
+@pytest.mark.parametrize("kernel", RANDOM)
+def test_only_instructions_that_may_touch_words_at_any_address(kernel):
+    """LDRD, STRD, LDM and STM fault where LDR and STR do not."""
+    core, unaligned = Core("m33", "-O2"), 0
+
+    def check(address, size, code):
+        nonlocal unaligned
+        if address % min(size, 4):
+            unaligned += 1
+            assert code & 0xFE00 != 0xE800 and code & 0xF000 != 0xC000, f"{code:#x} at {address:#x}"
+
+    watch_memory(core, check)
+    for seed in range(6):
+        RANDOM[kernel](core, np.random.default_rng(seed))
+    assert unaligned > 100
+
+
+def test_worst_case_stack_of_a_run_is_at_most_512_bytes(tmp_path):
+    depth = stack_bytes("m4", tmp_path, "-Os")
+    assert depth["a8_linear_s8"] <= 300
+    assert depth["a8_run"] <= depth["a8_selftest"] <= 512
