@@ -1,5 +1,5 @@
 /* Products on a Cortex-M4 or M33, whose SMLAD adds two products of halfwords at once. The rows of linear and conv1d go
- * over four tokens at a time, unpacked in scratch; a token without neighbours, and a query, over four rows at a time.
+ * over four tokens at a time, unpacked in scratch; a token without neighbours over four rows at a time.
  */
 #include "a8_target.h"
 
@@ -231,25 +231,30 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
 }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
-/* Four keys at a time; the last four may overlap those before them, fewer than four go one by one. */
-int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
-                            uint32_t stride, const uint8_t *relative_bias)
+/* sum + the four products */
+INLINE int32_t mac(int32_t sum, four_t a, four_t b)
 {
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.even), "r"(b.even));
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.odd), "r"(b.odd));
+    return sum;
+}
+
+INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
+                          uint32_t stride, uint32_t n)
+{
+    four_t q0 = unpack(n > 1 ? load(q) : 0), q4 = unpack(n > 4 ? load(q + 4) : 0);
+    const uint8_t *start = from;
     int32_t most = INT32_MIN;
-    uint32_t n_keys = (uint32_t)(end - scores), n = n_keys < 4 ? 1 : 4, step = n == 4 ? stride : 0, next = n == 4 ? 4 : 0;
-    for (uint32_t i = 0; i < n_keys; i += n) {
-        uint32_t j = i + n > n_keys ? n_keys - n : i;
-        const uint8_t *b = relative_bias + 4 * j;
-        int32_t s[4] = {bias(b), bias(b + next), bias(b + 2 * next), bias(b + 3 * next)};
-        mac_rows(s, k + j * stride, step, q, head_size);
-        for (uint32_t key = 0; key < 4; key++)
-            most = s[key] > most ? s[key] : most;
-        scores[j] = s[0];
-        if (n == 4) {
-            scores[j + 1] = s[1];
-            scores[j + 2] = s[2];
-            scores[j + 3] = s[3];
-        }
+    for (; scores != end; k += stride, start += 4) {
+        int32_t s = (int32_t)load(start);
+        if (n == 1)
+            s = (int32_t)((uint32_t)s + (uint32_t)(*q * *k));
+        if (n > 1)
+            s = mac(s, unpack(load(k)), q0);
+        if (n > 4)
+            s = mac(s, unpack(load(k + 4)), q4);
+        *scores++ = s;
+        most = s > most ? s : most;
     }
     return most;
 }

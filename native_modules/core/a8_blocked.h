@@ -1,5 +1,5 @@
 /* linear and conv1d for targets that run blocks of TOKENS tokens at a time. The file that includes this defines
- * run_tokens, run_token and requantize_row, and the products of attention.
+ * run_tokens, run_token, requantize_row, add_scores and a8_attention_values.
  */
 #ifndef A8_BLOCKED_H
 #define A8_BLOCKED_H
@@ -55,6 +55,27 @@ static NOINLINE void run_alone(const a8_conv1d_t *op, const int8_t *x, int32_t a
 }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
+/* scores[j] = from[j] + q . k_j for n channels, a constant: 8, 4 or 1. Returns the largest. */
+static inline int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
+                                 uint32_t stride, uint32_t n);
+
+HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
+                                uint32_t stride, const uint8_t *bias)
+{
+    int32_t most = INT32_MIN;
+    const void *from = bias;
+    for (uint32_t n; head_size > 0; head_size -= n, q += n, k += n, from = scores) {
+        n = head_size >= 8 ? 8 : head_size >= 4 ? 4 : 1;
+        if (n == 8)
+            most = add_scores(scores, end, from, q, k, stride, 8);
+        else if (n == 4)
+            most = add_scores(scores, end, from, q, k, stride, 4);
+        else
+            most = add_scores(scores, end, from, q, k, stride, 1);
+    }
+    return most;
+}
+
 /* One channel of a head with fewer than four. */
 static NOINLINE int32_t sum_of_channel(const a8_values_t *op, uint32_t c)
 {

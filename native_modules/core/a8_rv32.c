@@ -168,20 +168,22 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
     }
 }
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
-/* Four keys at a time; the last four may overlap those before them, fewer than four go one by one. */
-int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
-                            uint32_t stride, const uint8_t *bias)
+INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
+                          uint32_t stride, uint32_t n)
 {
-    int32_t s[4], most = INT32_MIN;
-    uint32_t n_keys = (uint32_t)(end - scores), n = n_keys < 4 ? 1 : 4, step = n == 4 ? stride : 0;
-    for (uint32_t i = 0; i < n_keys; i += n) {
-        uint32_t j = i + n > n_keys ? n_keys - n : i;
-        mac_rows(s, k + j * stride, step, q, head_size);
-        for (uint32_t key = 0; key < n; key++) {
-            int32_t score = (int32_t)((uint32_t)s[key] + a8_u32_fast(bias + 4 * (j + key)));
-            scores[j + key] = score;
-            most = score > most ? score : most;
-        }
+    int32_t most = INT32_MIN, query[8];
+    if (from != scores)
+        memcpy(scores, from, (uint32_t)(end - scores) * 4);
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < n; i++)
+        query[i] = q[i];
+    for (; scores != end; k += stride) {
+        uint32_t s = (uint32_t)*scores;
+#pragma GCC unroll 8
+        for (uint32_t i = 0; i < n; i++)
+            s += (uint32_t)(query[i] * k[i]);
+        *scores++ = (int32_t)s;
+        most = (int32_t)s > most ? (int32_t)s : most;
     }
     return most;
 }
