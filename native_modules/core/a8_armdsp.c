@@ -259,26 +259,30 @@ INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from,
     return most;
 }
 
-/* s (4,) += e times four values */
-INLINE void mac_value(int32_t *s, int32_t e, const int8_t *v)
+/* s (4,) += e times four values of one key and, as f, of another. */
+INLINE void mac_values(int32_t *s, uint32_t e, uint32_t f, uint32_t values, uint32_t others)
 {
-    four_t four = unpack(load(v));
-    __asm__("smlabb %0, %1, %2, %0" : "+r"(s[0]) : "r"(e), "r"(four.even));
-    __asm__("smlabb %0, %1, %2, %0" : "+r"(s[1]) : "r"(e), "r"(four.odd));
-    __asm__("smlabt %0, %1, %2, %0" : "+r"(s[2]) : "r"(e), "r"(four.even));
-    __asm__("smlabt %0, %1, %2, %0" : "+r"(s[3]) : "r"(e), "r"(four.odd));
+    uint32_t weights, low, high;
+    four_t a, b;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(weights) : "r"(e), "r"(f));
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(low) : "r"(values), "r"(others));
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(high) : "r"(others), "r"(values));
+    a = unpack(low); /* channel 0 of both, channel 1 of both */
+    b = unpack(high);
+    __asm__("smlad %0, %1, %2, %0" : "+r"(s[0]) : "r"(a.even), "r"(weights));
+    __asm__("smlad %0, %1, %2, %0" : "+r"(s[1]) : "r"(a.odd), "r"(weights));
+    __asm__("smlad %0, %1, %2, %0" : "+r"(s[2]) : "r"(b.even), "r"(weights));
+    __asm__("smlad %0, %1, %2, %0" : "+r"(s[3]) : "r"(b.odd), "r"(weights));
 }
 
-INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
+INLINE void sum_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
 {
     if ((uint32_t)(end - e) & 1) {
-        mac_value(s, *e++, v);
+        mac_values(s, (uint32_t)*e++, 0, load(v), 0);
         v += stride;
     }
-    for (; e != end; e += 2, v += 2 * stride) {
-        mac_value(s, e[0], v);
-        mac_value(s, e[1], v + stride);
-    }
+    for (; e != end; e += 2, v += 2 * stride)
+        mac_values(s, (uint32_t)e[0], (uint32_t)e[1], load(v), load(v + stride));
 }
 
 /* The last four channels may overlap those before them. */
@@ -291,9 +295,9 @@ HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t 
     for (uint32_t i = 0; size >= 4 && i < size; i += 4) {
         uint32_t c = i + 4 > size ? size - 4 : i, v;
         int32_t s[4] = {(int32_t)b, (int32_t)b, (int32_t)b, (int32_t)b};
-        mac_values(s, op->e, op->middle, op->v + c, op->stride);
+        sum_values(s, op->e, op->middle, op->v + c, op->stride);
         if (op->middle != op->end)
-            mac_values(s, op->middle, op->end, op->newer + c, op->stride);
+            sum_values(s, op->middle, op->end, op->newer + c, op->stride);
         v = requantize(&r, s[0]);
         INSERT(v, requantize(&r, s[1]), 1);
         INSERT(v, requantize(&r, s[2]), 2);
