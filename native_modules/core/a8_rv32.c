@@ -167,6 +167,7 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
         }
     }
 }
+
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
 INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
                           uint32_t stride, uint32_t n)

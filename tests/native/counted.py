@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import m0plus
 import numpy as np
 import test_core
+import test_m0plus_linear
 from test_kernels import int8
 from test_m0plus_attention import expected, random_op, random_tokens, run_step, run_window
 from test_m0plus_linear import normal, plain_rows, random_conv1d, random_linear, run_conv1d, run_linear
@@ -117,6 +118,17 @@ def check_random(core, kernel, n_outputs):
     n = seed = 0
     while n < n_outputs:
         n, seed = n + RANDOM[kernel](core, np.random.default_rng(seed)), seed + 1
+
+
+def check_padding(core, monkeypatch):
+    """Compares calls with K of no whole words whose rows have anything behind them."""
+    monkeypatch.setattr(
+        test_m0plus_linear, "packed_weights", lambda w: np.pad(w, ((0, 0), (0, -w.shape[1] % 4)), constant_values=99)
+    )
+    for k in (1, 3, 6, 13, 131):
+        x, w, rows = random_linear(np.random.default_rng(k), 9, k, 7)
+        y, _ = run_linear(core, x, w, rows, 0)
+        assert np.array_equal(y, expected(graph.Linear(0, 0, rows, w), x)), k
 
 
 def linear_count(core, t, k, n=48, offset=0):

@@ -8,6 +8,7 @@ from counted import (
     RANDOM,
     Core,
     attention_count,
+    check_padding,
     check_random,
     conv1d_count,
     linear_count,
@@ -40,6 +41,10 @@ def portable():
 @pytest.mark.parametrize("build", BUILDS, ids=" ".join)
 def test_kernels_equal_the_reference_in_every_build(build, kernel):
     check_random(Core(*build), kernel, N_OUTPUTS)
+
+
+def test_padding_of_rows_changes_nothing(core, monkeypatch):
+    check_padding(core, monkeypatch)
 
 
 @pytest.mark.parametrize("k", LINEAR)
