@@ -57,6 +57,10 @@ class Core(m0plus.Core):
         self.image, self.processor = compiled(target, *flags), new_cpu(PROCESSORS[target][0])
         self.processor.load_code(FLASH_ADDRESS, self.image.code)
 
+    def place(self, *buffers, offsets=()):
+        """As in m0plus.Core; scratch and outputs begin with anything but zeros."""
+        return super().place(*(b"\x5a" * b if isinstance(b, int) else b for b in buffers), offsets=offsets)
+
     def product_scratch(self, n_steps, n_inputs, kernel):
         return arena.block_scratch_bytes(n_steps, n_inputs * kernel)
 
