@@ -196,36 +196,41 @@ static HOT void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_
             s[row] = (int32_t)((uint32_t)s[row] + (uint32_t)(x[i] * w[row * step + i]));
 }
 
-static int8_t requantize_row(const uint8_t *row, int32_t sum, uint32_t clamp)
+INLINE uint32_t requantize_row(const uint8_t *row, int32_t sum)
 {
     row_t r = load_row(row);
-    return (int8_t)at_least(requantize(&r, (int32_t)((uint32_t)sum + (uint32_t)bias(row))), lowest(clamp));
+    return requantize(&r, sum);
 }
 
-/* The outputs of four rows as bytes. */
-INLINE uint32_t requantize_four(const uint8_t *rows, const int32_t *s)
+/* run_token with fewer than four rows. */
+static NOINLINE void run_few(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
-    row_t r = load_row(rows);
-    uint32_t v = requantize(&r, s[0]);
-    r = load_row(rows + 8);
-    INSERT(v, requantize(&r, s[1]), 1);
-    r = load_row(rows + 16);
-    INSERT(v, requantize(&r, s[2]), 2);
-    r = load_row(rows + 24);
-    INSERT(v, requantize(&r, s[3]), 3);
-    return v;
+    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs);
+    for (uint32_t row = 0; row < op->n_outputs; row++) {
+        int32_t s[4] = {bias(op->rows + 8 * row), 0, 0, 0};
+        mac_rows(s, op->weights + row * row_bytes + from, 0, x, n);
+        y[row] = (int8_t)at_least(requantize_row(op->rows + 8 * row, s[0]), lowest(op->clamp));
+    }
 }
 
 /* The last four rows may overlap those before them. */
 static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
     uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs, low = lowest(op->clamp);
+    if (n_outputs < 4) {
+        run_few(op, x, from, n, y);
+        return;
+    }
     for (uint32_t i = 0; i < n_outputs; i += 4) {
         uint32_t row = i + 4 > n_outputs ? n_outputs - 4 : i, v;
         const uint8_t *rows = op->rows + 8 * row;
         int32_t s[4] = {bias(rows), bias(rows + 8), bias(rows + 16), bias(rows + 24)};
         mac_rows(s, op->weights + row * row_bytes + from, row_bytes, x, n);
-        v = at_least(requantize_four(rows, s), low);
+        v = requantize_row(rows, s[0]);
+        INSERT(v, requantize_row(rows + 8, s[1]), 1);
+        INSERT(v, requantize_row(rows + 16, s[2]), 2);
+        INSERT(v, requantize_row(rows + 24, s[3]), 3);
+        v = at_least(v, low);
         memcpy(y + row, &v, 4);
     }
 }

@@ -1,5 +1,5 @@
 /* linear and conv1d for targets that run blocks of TOKENS tokens at a time. The file that includes this defines
- * run_tokens, run_token, requantize_row, add_scores and a8_attention_values.
+ * run_tokens, run_token, add_scores and a8_attention_values.
  */
 #ifndef A8_BLOCKED_H
 #define A8_BLOCKED_H
@@ -24,34 +24,15 @@
 /* TOKENS output tokens, of which the first is made of x and those behind it. */
 static void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
 
-/* One output token of at least four: products from..from + n - 1 of every row, times x. */
+/* One output token: products from..from + n - 1 of every row, times x. */
 static void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y);
-
-/* The output of a row. */
-static int8_t requantize_row(const uint8_t *row, int32_t sum, uint32_t clamp);
-
-/* run_token for any number of outputs. */
-static NOINLINE void run_few(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
-{
-    const int8_t *w = op->weights + from;
-    for (uint32_t row = 0; row < op->n_outputs; row++, w += a8_padded(op->kernel * op->n_inputs)) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < n; i++)
-            sum += x[i] * w[i];
-        y[row] = requantize_row(op->rows + 8 * row, sum, op->clamp);
-    }
-}
 
 /* The output token whose first tap is x token `at`; taps outside of x are left out. */
 static NOINLINE void run_alone(const a8_conv1d_t *op, const int8_t *x, int32_t at, int8_t *y)
 {
     uint32_t n_inputs = op->n_inputs, first = at < 0 ? (uint32_t)-at : 0, left = op->n_steps - (uint32_t)at;
     uint32_t last = op->kernel < left ? op->kernel : left;
-    x += ((uint32_t)at + first) * n_inputs;
-    if (op->n_outputs < 4)
-        run_few(op, x, first * n_inputs, (last - first) * n_inputs, y);
-    else
-        run_token(op, x, first * n_inputs, (last - first) * n_inputs, y);
+    run_token(op, x + ((uint32_t)at + first) * n_inputs, first * n_inputs, (last - first) * n_inputs, y);
 }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL

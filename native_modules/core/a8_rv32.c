@@ -35,12 +35,6 @@ INLINE int8_t requantize(const row_t *r, int32_t low, int32_t sum)
     return (int8_t)(v > 127 ? 127 : v < low ? low : v);
 }
 
-static NOINLINE int8_t requantize_row(const uint8_t *row, int32_t sum, uint32_t clamp)
-{
-    row_t r = load_row(row);
-    return requantize(&r, lowest(clamp), sum);
-}
-
 INLINE uint32_t pair(int32_t x, int32_t z) { return (uint32_t)x + ((uint32_t)z << 16); }
 
 /* n products of four tokens: a word for the first two, one for the others; what the last four lack is 0, as the padding
@@ -152,16 +146,16 @@ static HOT void mac_rows(int32_t *s, const int8_t *w0, uint32_t step, const int8
     s[3] = s3;
 }
 
-/* The last four rows may overlap those before them. */
+/* The last four rows may overlap those before them; fewer than four go one by one, each as all four. */
 static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
-    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs;
+    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs, n_rows = n_outputs < 4 ? 1 : 4;
     int32_t s[4], low = lowest(op->clamp);
-    for (uint32_t i = 0; i < n_outputs; i += 4) {
-        uint32_t row = i + 4 > n_outputs ? n_outputs - 4 : i;
+    for (uint32_t i = 0; i < n_outputs; i += n_rows) {
+        uint32_t row = i + n_rows > n_outputs ? n_outputs - n_rows : i;
         const uint8_t *rows = op->rows + 8 * row;
-        mac_rows(s, op->weights + row * row_bytes + from, row_bytes, x, n);
-        for (uint32_t j = 0; j < 4; j++, rows += 8) {
+        mac_rows(s, op->weights + row * row_bytes + from, n_rows == 1 ? 0 : row_bytes, x, n);
+        for (uint32_t j = 0; j < n_rows; j++, rows += 8) {
             row_t r = load_row(rows);
             y[row + j] = requantize(&r, low, s[j]);
         }
