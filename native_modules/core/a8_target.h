@@ -7,6 +7,9 @@
 #if defined(__ARM_ARCH_6M__) && !defined(A8_PORTABLE)
 #define A8_TARGET_M0PLUS
 #endif
+#if defined(__XTENSA__) && !defined(A8_PORTABLE)
+#define A8_TARGET_XTENSA
+#endif
 
 #ifdef A8_TARGET_M0PLUS
 #define A8_KERNELS_LINEAR_EXTERNAL /* a8_m0plus_linear.c, a8_m0plus_products.S */
@@ -16,6 +19,11 @@
 #define A8_KERNELS_ADD_EXTERNAL
 #define A8_KERNELS_TABLE_EXTERNAL
 #define A8_KERNELS_INPUT_EXTERNAL
+#endif
+
+#ifdef A8_TARGET_XTENSA
+#define A8_KERNELS_LINEAR_EXTERNAL /* a8_xtensa.c */
+#define A8_KERNELS_CONV1D_EXTERNAL
 #endif
 
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */

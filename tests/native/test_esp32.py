@@ -11,8 +11,8 @@ import labwired_chips as chips
 import numpy as np
 import pytest
 
-import xtensa_windowed
 from attn8 import native_build, reference, spec
+from attn8.boards import xtensa_windowed
 from models import Shape, build_model, recording_for
 from tools import ROOT, missing, need, need_micropython_tree
 

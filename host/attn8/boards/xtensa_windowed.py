@@ -1,6 +1,6 @@
 """xtensa-lx106-elf-gcc as a compiler of windowed code, as the ESP32 and ESP32-S3 run it.
 
-    python tests/xtensa_windowed.py -O2 -c core.c -o core.o        what Espressif's gcc is called with
+    python -m attn8.boards.xtensa_windowed -O2 -c core.c -o core.o        what Espressif's gcc is called with
 
 Debian's compiler writes right assembly for -mabi=windowed, but its assembler knows only what an ESP8266 has.
 Here those instructions of the ESP32 that occur become bytes: entry, retw, callx8 and call8. For divisions the compiler
