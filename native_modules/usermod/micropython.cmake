@@ -14,6 +14,7 @@ target_sources(usermod_attn8 INTERFACE
     ${ATTN8_CORE}/a8_model.c
     ${ATTN8_CORE}/a8_plan.c
     ${ATTN8_CORE}/a8_stream.c
+    ${ATTN8_CORE}/a8_xtensa.c
 )
 target_include_directories(usermod_attn8 INTERFACE ${ATTN8_CORE})
 target_link_libraries(usermod INTERFACE usermod_attn8)

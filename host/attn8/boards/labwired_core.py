@@ -1,9 +1,9 @@
 """An emulated ESP32 or ESP32-S3 that runs one function at a time and counts its instructions.
 
 labwired runs whole chips from an ELF file and lets the host see only their memory. So the chip starts in a loop of
-native_modules/bare/labwired_xtensa.S that waits for a mailbox, calls what it names, and leaves there the result and what
-CCOUNT advanced: in labwired one per instruction, whatever a real chip takes for it. Spilled register windows cost
-nothing, caches and unaligned words neither.
+native_modules/bare/labwired_xtensa.S that waits for a mailbox, calls what it names, and leaves there the result and
+what CCOUNT advanced: in labwired one per instruction, whatever a real chip takes for it. Register windows are spilled
+for nothing; there is no cache, and a word at an odd address is no trouble.
 """
 
 import shutil
@@ -179,5 +179,6 @@ class Cpu:
                 stop = str(e)
             done = self._sim.cycles - start
             if stop != "reached" or done > limit:
-                raise BoardError(f"the emulated code at {address:#x} did not return after {done:,} instructions: {stop}")
+                reason = f"did not return after {done:,} instructions: {stop}"
+                raise BoardError(f"the emulated code at {address:#x} {reason}")
             step = min(2 * step, _LARGEST_STEP_US)
