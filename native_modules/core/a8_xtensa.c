@@ -1,5 +1,7 @@
-/* linear, conv1d and attention on an Xtensa LX6 or LX7 (ESP32, ESP32-S2, ESP32-S3), in C that every Xtensa has an
- * instruction for. Two products come from one MULL: with A = a0 + 65536*a1 and B = b1 + 65536*b0 the top half of
+/* linear, conv1d and attention on an Xtensa LX6 or LX7 (ESP32, ESP32-S2, ESP32-S3). With -DA8_XTENSA_MAC16 the products
+ * are those of a8_xtensa_mac16.S, for the ESP32 and ESP32-S3; without it every Xtensa runs them.
+ *
+ * Two products come from one MULL: with A = a0 + 65536*a1 and B = b1 + 65536*b0 the top half of
  * A*B mod 2^32 is a0*b0 + a1*b1, less 1 if the low half, a0*b1, is negative. There is no carry to restore that: HALF is
  * added first, so the low half never is. It takes |a| <= 127 on one side: weights, and keys, as the format says.
  */
@@ -23,6 +25,12 @@
 #define SIGNS 0x80808080u
 #define EVEN 0x00FF00FFu
 #define EVEN_128 0x00800080u
+
+#ifdef A8_XTENSA_MAC16
+#define READ_AHEAD 1 /* word behind what a8_xtensa_mac16.S needs */
+#else
+#define READ_AHEAD 0
+#endif
 
 typedef uint32_t __attribute__((may_alias)) word_t;
 
@@ -50,56 +58,76 @@ static inline int8_t requantize(row_t r, uint32_t sum)
     return (int8_t)(v > 127 ? 127 : v < r.low ? r.low : v);
 }
 
+#ifdef A8_XTENSA_MAC16
+/* a8_xtensa_mac16.S, which knows the offsets */
+typedef struct {
+    const int8_t *weights;
+    const uint8_t *rows;
+    int8_t *y;
+    uint32_t tile;
+    uint32_t row_words;
+    uint32_t n_outputs;
+    uint32_t n_tokens;
+    int32_t low;
+    uint32_t copy;
+    uint32_t stride;
+} mac16_t;
+
+void a8_xtensa_rows(mac16_t *m);
+uint32_t a8_xtensa_dot(const void *weights, uint32_t words, uint32_t x);
+
+/* Its loads begin with the next word. */
+static inline uint32_t word_before(const uint32_t *x) { return (uint32_t)(uintptr_t)x - 4; }
+
+static inline void put(uint32_t *to, uint32_t word)
+{
+    to[0] = word << 8 & ~EVEN;
+    to[1] = word & ~EVEN;
+}
+
+static inline uint32_t add_dot(uint32_t sum, const word_t *w, uint32_t words, const uint32_t *x)
+{
+    return sum + a8_xtensa_dot(w, words, word_before(x));
+}
+#else
+
 /* Bytes 0 and 2 of four biased ones as a pair of numbers; of `biased` >> 8 those are 1 and 3. */
 static inline uint32_t pair(uint32_t biased) { return (biased & EVEN) - EVEN_128; }
 
 static inline uint32_t two_products(uint32_t a, uint32_t b) { return (uint32_t)((int32_t)(a * b + HALF) >> 16); }
 
-/* Packs n bytes at any address as pairs, the higher byte of each in the low half; the last word is filled with 0. */
-static HOT void pack(uint32_t *to, uint32_t step, const int8_t *x, uint32_t n)
+/* Packs four bytes as two pairs, the higher byte of each in the low half. */
+static inline void put(uint32_t *to, uint32_t word)
 {
-    if (((uintptr_t)x & 3) == 0)
-        for (; n >= 4; n -= 4, x += 4, to += step) {
-            uint32_t biased = *(const word_t *)(const void *)x ^ SIGNS, swapped = biased << 16 | biased >> 16;
-            to[0] = pair(swapped);
-            to[1] = pair(swapped >> 8);
-        }
-    for (; n >= 4; n -= 4, x += 4, to += step) {
-        to[0] = (uint32_t)x[2] + ((uint32_t)x[0] << 16);
-        to[1] = (uint32_t)x[3] + ((uint32_t)x[1] << 16);
-    }
-    if (n > 0) {
-        to[0] = (n > 2 ? (uint32_t)x[2] : 0) + ((uint32_t)x[0] << 16);
-        to[1] = n > 1 ? (uint32_t)x[1] << 16 : 0;
-    }
+    uint32_t biased = word ^ SIGNS, swapped = biased << 16 | biased >> 16;
+    to[0] = pair(swapped);
+    to[1] = pair(swapped >> 8);
 }
 
-typedef struct {
-    uint32_t of[TOKENS];
-} sums_t;
-
-/* Adds the products of weights w..end and TOKENS tokens that are packed side by side. */
-static inline sums_t add_four(sums_t s, const word_t *w, const word_t *end, const uint32_t *x)
+/* sum + weights . x, as `put` has packed it */
+static inline uint32_t add_dot(uint32_t sum, const word_t *w, uint32_t words, const uint32_t *x)
 {
-    for (; w != end; x += 2 * TOKENS) {
-        uint32_t biased = *w++ ^ SIGNS, even = pair(biased), odd = pair(biased >> 8);
-        s.of[0] += two_products(even, x[0]) + two_products(odd, x[1]);
-        s.of[1] += two_products(even, x[2]) + two_products(odd, x[3]);
-        s.of[2] += two_products(even, x[4]) + two_products(odd, x[5]);
-        s.of[3] += two_products(even, x[6]) + two_products(odd, x[7]);
-    }
-    return s;
-}
-
-/* The same for a token of its own. */
-static inline uint32_t add_one(uint32_t sum, const word_t *w, const word_t *end, const uint32_t *x)
-{
-    for (; w != end; x += 2) {
+    for (const word_t *end = w + words; w != end; x += 2) {
         uint32_t biased = *w++ ^ SIGNS;
         sum += two_products(pair(biased), x[0]) + two_products(pair(biased >> 8), x[1]);
     }
     return sum;
 }
+#endif
+
+/* Packs n bytes at any address; the last word is filled with 0. */
+static HOT void pack(uint32_t *to, uint32_t step, const int8_t *x, uint32_t n)
+{
+    const uint8_t *from = (const uint8_t *)x;
+    for (; n >= 4; n -= 4, from += 4, to += step)
+        put(to, a8_u32_fast(from));
+    if (n > 0)
+        put(to, from[0] | (n > 1 ? (uint32_t)from[1] << 8 : 0) | (n > 2 ? (uint32_t)from[2] << 16 : 0));
+}
+
+typedef struct {
+    uint32_t of[TOKENS];
+} sums_t;
 
 /* A block: n_tokens output tokens from `first` on, 1 or TOKENS of them. */
 typedef struct {
@@ -110,7 +138,9 @@ typedef struct {
     uint32_t first;
     uint32_t n_tokens;
     int32_t low;
-    uint32_t tile[2 * PASS_WORDS * TOKENS];
+    uint32_t lane; /* words from a packed token to the next, */
+    uint32_t step; /* and from its first four products to the next */
+    uint32_t tile[2 * PASS_WORDS * TOKENS + READ_AHEAD];
 } block_t;
 
 static inline uint32_t pass_products(const block_t *b) { return 4 * PASS_WORDS * TOKENS / b->n_tokens; }
@@ -133,18 +163,54 @@ static NOINLINE void pack_padded(uint32_t *to, uint32_t step, const int8_t *x, u
 static void pack_token(block_t *b, uint32_t lane, uint32_t at, uint32_t n)
 {
     const a8_conv1d_t *op = b->op;
-    uint32_t n_bytes = op->n_steps * op->n_inputs, *to = b->tile + 2 * lane, step = 2 * b->n_tokens;
+    uint32_t n_bytes = op->n_steps * op->n_inputs, *to = b->tile + lane * b->lane;
     uint32_t begin = ((b->first + lane) * op->stride - op->pad_left) * op->n_inputs + at; /* wraps in the padding */
     if (begin < n_bytes && n <= n_bytes - begin)
-        pack(to, step, b->x + begin, n);
+        pack(to, b->step, b->x + begin, n);
     else
-        pack_padded(to, step, b->x, n_bytes, (int32_t)begin, n);
+        pack_padded(to, b->step, b->x, n_bytes, (int32_t)begin, n);
 }
 
 static void pack_block(block_t *b, uint32_t at, uint32_t n)
 {
+#ifdef A8_XTENSA_MAC16
+    b->lane = a8_padded(n) / 2;
+    b->step = 2;
+#else
+    b->lane = 2;
+    b->step = 2 * b->n_tokens;
+#endif
     for (uint32_t lane = 0; lane < b->n_tokens; lane++)
         pack_token(b, lane, at, n);
+}
+
+#ifdef A8_XTENSA_MAC16
+static void run_four(const block_t *b, const word_t *w, int8_t *y)
+{
+    uint32_t copy[2 * PASS_WORDS + READ_AHEAD];
+    mac16_t m = {(const int8_t *)w, b->op->rows, y, word_before(b->tile), b->row_words, b->op->n_outputs, TOKENS, b->low,
+                 word_before(copy), b->op->n_outputs};
+    a8_xtensa_rows(&m);
+}
+
+static inline void add_words(const block_t *b, sums_t *sums, const word_t *w, uint32_t words, const uint32_t *x)
+{
+    for (uint32_t t = 0; t < b->n_tokens; t++)
+        sums->of[t] = add_dot(sums->of[t], w, words, x + t * b->lane);
+}
+#else
+
+/* Adds the products of weights and TOKENS tokens that are packed side by side. */
+static inline sums_t add_four(sums_t s, const word_t *w, uint32_t words, const uint32_t *x)
+{
+    for (const word_t *end = w + words; w != end; x += 2 * TOKENS) {
+        uint32_t biased = *w++ ^ SIGNS, even = pair(biased), odd = pair(biased >> 8);
+        s.of[0] += two_products(even, x[0]) + two_products(odd, x[1]);
+        s.of[1] += two_products(even, x[2]) + two_products(odd, x[3]);
+        s.of[2] += two_products(even, x[4]) + two_products(odd, x[5]);
+        s.of[3] += two_products(even, x[6]) + two_products(odd, x[7]);
+    }
+    return s;
 }
 
 /* All outputs of TOKENS packed tokens, whose products fit into one pass. */
@@ -155,7 +221,7 @@ static HOT void run_four(const block_t *b, const word_t *w, int8_t *y)
     for (const int8_t *end = y + stride; y != end; y++, row += 8, w += row_words) {
         row_t r = row_at(row, b->low);
         sums_t s = {{r.bias, r.bias, r.bias, r.bias}};
-        s = add_four(s, w, w + row_words, b->tile);
+        s = add_four(s, w, row_words, b->tile);
         y[0] = requantize(r, s.of[0]);
         y[stride] = requantize(r, s.of[1]);
         y[2 * stride] = requantize(r, s.of[2]);
@@ -163,13 +229,22 @@ static HOT void run_four(const block_t *b, const word_t *w, int8_t *y)
     }
 }
 
+static inline void add_words(const block_t *b, sums_t *sums, const word_t *w, uint32_t words, const uint32_t *x)
+{
+    if (b->n_tokens == TOKENS)
+        *sums = add_four(*sums, w, words, x);
+    else
+        sums->of[0] = add_dot(sums->of[0], w, words, x);
+}
+#endif
+
 static HOT void run_one(const block_t *b, const word_t *w, int8_t *y)
 {
     const uint8_t *row = b->op->rows;
     uint32_t row_words = b->row_words;
     for (const int8_t *end = y + b->op->n_outputs; y != end; row += 8, w += row_words) {
         row_t r = row_at(row, b->low);
-        *y++ = requantize(r, add_one(r.bias, w, w + row_words, b->tile));
+        *y++ = requantize(r, add_dot(r.bias, w, row_words, b->tile));
     }
 }
 
@@ -178,7 +253,7 @@ static HOT void add_products(const block_t *b, sums_t *sums, const int8_t *weigh
 {
     uint32_t copy[COPY_WORDS], words = a8_padded(n) / 4, some = words;
     const uint32_t *x = b->tile;
-    for (; words > 0; words -= some, weights += 4 * some, x += 2 * some * b->n_tokens) {
+    for (; words > 0; words -= some, weights += 4 * some, x += some * b->step) {
         const word_t *w = (const word_t *)(const void *)weights;
         if (((uintptr_t)weights & 3) != 0) {
             some = words < COPY_WORDS ? words : COPY_WORDS;
@@ -186,10 +261,7 @@ static HOT void add_products(const block_t *b, sums_t *sums, const int8_t *weigh
             for (uint32_t i = 0; i < some; i++)
                 copy[i] = a8_u32((const uint8_t *)weights + 4 * i);
         }
-        if (b->n_tokens == TOKENS)
-            *sums = add_four(*sums, w, w + some, x);
-        else
-            sums->of[0] = add_one(sums->of[0], w, w + some, x);
+        add_words(b, sums, w, some, x);
     }
 }
 
@@ -219,7 +291,7 @@ static NOINLINE void run_passes(block_t *b, int8_t *y)
 static void run_block(block_t *b, int8_t *y)
 {
     const void *weights = b->op->weights;
-    if (b->n_products > pass_products(b) || ((uintptr_t)weights & 3) != 0) {
+    if (b->n_products > pass_products(b) || (((uintptr_t)weights | (uintptr_t)b->op->rows) & 3) != 0) {
         run_passes(b, y);
         return;
     }
@@ -262,7 +334,7 @@ typedef struct {
     piece_t pieces[2]; /* in a ring the older and the newer tokens */
     uint32_t n_channels;
     uint32_t stride;
-    uint32_t packed[A8_MAX_HEAD_SIZE / 2]; /* query */
+    uint32_t packed[A8_MAX_HEAD_SIZE / 2 + READ_AHEAD]; /* query */
 } head_t;
 
 static inline int whole_words(const head_t *h, const int8_t *p)
@@ -288,7 +360,7 @@ static HOT int32_t add_scores(const head_t *h, const int8_t *q, const piece_t *p
     for (const int32_t *end = scores + p->n; scores != end; k += stride, bias += 4) {
         const word_t *w = (const word_t *)(const void *)k;
         uint32_t sum = a8_u32_fast(bias);
-        sum = fast ? add_one(sum, w, w + words, h->packed) : sum + (uint32_t)dot_bytes(q, k, h->n_channels);
+        sum = fast ? add_dot(sum, w, words, h->packed) : sum + (uint32_t)dot_bytes(q, k, h->n_channels);
         *scores++ = (int32_t)sum;
         most = (int32_t)sum > most ? (int32_t)sum : most;
     }
