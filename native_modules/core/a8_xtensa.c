@@ -1,9 +1,12 @@
-/* linear, conv1d and attention on an Xtensa LX6 or LX7 (ESP32, ESP32-S2, ESP32-S3). With -DA8_XTENSA_MAC16 the products
- * are those of a8_xtensa_mac16.S, for the ESP32 and ESP32-S3; without it every Xtensa runs them.
+/* linear, conv1d and attention on an Xtensa LX6 or LX7 (ESP32, ESP32-S2, ESP32-S3).
  *
- * Two products come from one MULL: with A = a0 + 65536*a1 and B = b1 + 65536*b0 the top half of
+ * In C, for all of them, two products come from one MULL: with A = a0 + 65536*a1 and B = b1 + 65536*b0 the top half of
  * A*B mod 2^32 is a0*b0 + a1*b1, less 1 if the low half, a0*b1, is negative. There is no carry to restore that: HALF is
  * added first, so the low half never is. It takes |a| <= 127 on one side: weights, and keys, as the format says.
+ *
+ * With -DA8_XTENSA_MAC16 the unit of the ESP32 and ESP32-S3 multiplies: a8_xtensa_mac16.S. Another unit, such as the
+ * vectors of the ESP32-S3, would bring the same five functions: put (packs four bytes), add_dot (one sum),
+ * tokens_of_block (how many share a pass over the weights), run_some (all outputs of a block) and add_words (its sums).
  */
 #include "a8_bytes.h"
 #include "a8_kernels.h"
@@ -129,7 +132,7 @@ typedef struct {
     uint32_t of[TOKENS];
 } sums_t;
 
-/* A block: n_tokens output tokens from `first` on, 1 or TOKENS of them. */
+/* A block: n_tokens output tokens from `first` on, 1 or TOKENS of them, with MAC16 also 2. */
 typedef struct {
     const a8_conv1d_t *op;
     const int8_t *x;
@@ -185,11 +188,20 @@ static void pack_block(block_t *b, uint32_t at, uint32_t n)
 }
 
 #ifdef A8_XTENSA_MAC16
-static void run_four(const block_t *b, const word_t *w, int8_t *y)
+/* Fewer tokens where more products have to fit into one pass. */
+static uint32_t tokens_of_block(uint32_t n_steps, uint32_t n_products)
 {
-    uint32_t copy[2 * PASS_WORDS + READ_AHEAD];
-    mac16_t m = {(const int8_t *)w, b->op->rows, y, word_before(b->tile), b->row_words, b->op->n_outputs, TOKENS, b->low,
-                 word_before(copy), b->op->n_outputs};
+    uint32_t n = TOKENS;
+    while (n > 1 && (n > n_steps || n_products > 4 * PASS_WORDS * TOKENS / n))
+        n /= 2;
+    return n;
+}
+
+static NOINLINE void run_some(const block_t *b, const word_t *w, int8_t *y)
+{
+    uint32_t copy[PASS_WORDS * TOKENS + READ_AHEAD]; /* of a row: two words for each */
+    mac16_t m = {(const int8_t *)w, b->op->rows, y, word_before(b->tile), b->row_words, b->op->n_outputs, b->n_tokens,
+                 b->low, word_before(copy), b->op->n_outputs};
     a8_xtensa_rows(&m);
 }
 
@@ -199,6 +211,12 @@ static inline void add_words(const block_t *b, sums_t *sums, const word_t *w, ui
         sums->of[t] = add_dot(sums->of[t], w, words, x + t * b->lane);
 }
 #else
+
+static uint32_t tokens_of_block(uint32_t n_steps, uint32_t n_products)
+{
+    (void)n_products;
+    return n_steps < TOKENS ? 1 : TOKENS;
+}
 
 /* Adds the products of weights and TOKENS tokens that are packed side by side. */
 static inline sums_t add_four(sums_t s, const word_t *w, uint32_t words, const uint32_t *x)
@@ -214,7 +232,7 @@ static inline sums_t add_four(sums_t s, const word_t *w, uint32_t words, const u
 }
 
 /* All outputs of TOKENS packed tokens, whose products fit into one pass. */
-static HOT void run_four(const block_t *b, const word_t *w, int8_t *y)
+static HOT void run_some(const block_t *b, const word_t *w, int8_t *y)
 {
     const uint8_t *row = b->op->rows;
     uint32_t stride = b->op->n_outputs, row_words = b->row_words;
@@ -296,10 +314,10 @@ static void run_block(block_t *b, int8_t *y)
         return;
     }
     pack_block(b, 0, b->n_products);
-    if (b->n_tokens == TOKENS)
-        run_four(b, weights, y);
-    else
+    if (b->n_tokens == 1)
         run_one(b, weights, y);
+    else
+        run_some(b, weights, y);
 }
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
@@ -310,7 +328,7 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
     b.x = x;
     b.n_products = op->kernel * op->n_inputs;
     b.row_words = a8_padded(b.n_products) / 4;
-    b.n_tokens = n_steps < TOKENS ? 1 : TOKENS;
+    b.n_tokens = tokens_of_block(n_steps, b.n_products);
     b.low = op->clamp == A8_CLAMP_FULL ? -128 : op->clamp == A8_CLAMP_KEY ? -127 : 0;
     for (uint32_t t = 0; t < n_steps; t += b.n_tokens) {
         b.first = t + b.n_tokens <= n_steps ? t : n_steps - b.n_tokens; /* the last block may begin in the one before */

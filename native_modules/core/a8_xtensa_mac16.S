@@ -7,7 +7,7 @@
  */
 #include "a8_target.h"
 
-#ifdef A8_XTENSA_MAC16
+#if defined(A8_TARGET_XTENSA) && defined(A8_XTENSA_MAC16)
 
 /* mac16_t */
 #define WEIGHTS 0

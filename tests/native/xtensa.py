@@ -3,6 +3,7 @@
 import struct
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from attn8.boards import labwired_core, xtensa_windowed
 from attn8.errors import ToolMissingError
 from tools import CORE, ROOT, missing, need, run, scratch
 
+HERE = Path(__file__).parent
 BARE = ROOT / "native_modules" / "bare"
 FENCE = b"\xa5" * 16
 STACK_BYTES = 2048
-_FLAGS = ("-std=c99", "-ffreestanding", "-fno-tree-loop-distribute-patterns", "-ffunction-sections")
+FLAGS = ("-std=c99", "-ffreestanding", "-fno-tree-loop-distribute-patterns", "-ffunction-sections")
 _LINKER_SCRIPT = """
 SECTIONS {{
     .text {:#x} : {{ *(.literal* .text* .rodata*) }}
@@ -21,7 +23,7 @@ SECTIONS {{
     ASSERT(SIZEOF(.memory) == 0, "the core must have no writable globals")
 }}
 """
-_WRAPPER = (sys.executable, xtensa_windowed.__file__)
+WRAPPER = (sys.executable, xtensa_windowed.__file__)
 
 
 @cache
@@ -33,13 +35,18 @@ def image(chip_name, *flags):
     sources = [*sorted(CORE.glob("a8_*.[cS]")), BARE / "support.c"]
     objects = [folder / f"{source.name}.o" for source in sources]
     for source, target in zip(sources, objects, strict=True):
-        run(*_WRAPPER, *_FLAGS, *flags, "-I", BARE, "-I", CORE, "-c", source, "-o", target)
+        run(*WRAPPER, *FLAGS, *flags, "-I", BARE, "-I", CORE, "-c", source, "-o", target)
     elf, binary, script = folder / "core.elf", folder / "core.bin", folder / "core.ld"
     script.write_text(_LINKER_SCRIPT.format(labwired_core.CHIPS[chip_name].code_address))
-    run(*_WRAPPER, "-nostdlib", "-T", script, *objects, "-o", elf)
+    run(*WRAPPER, "-nostdlib", "-T", script, *objects, "-o", elf)
     run("xtensa-lx106-elf-objcopy", "-O", "binary", elf, binary)
+    return binary.read_bytes(), symbols(elf)
+
+
+def symbols(elf):
+    """Returns {function: address}."""
     rows = [line.split() for line in run("xtensa-lx106-elf-nm", "--defined-only", elf).splitlines()]
-    return binary.read_bytes(), {name: int(address, 16) for address, kind, name in rows if kind in "Tt"}
+    return {name: int(address, 16) for address, kind, name in rows if kind in "Tt"}
 
 
 class Core:
