@@ -3,6 +3,7 @@
 import ctypes
 import os
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from test_m0plus_linear import expected, normal, plain_rows, random_conv1d, rand
 from xtensa import Core, packed_fields
 
 from attn8 import graph, reference
-from attn8.boards import BoardError
+from attn8.boards import BoardError, labwired_core
+from attn8.errors import ToolMissingError
 from tools import SANITIZE, build, core_sources, run, scratch
 
 N_VECTORS = int(os.environ.get("ATTN8_XTENSA_VECTORS", 1500))
@@ -237,6 +239,12 @@ def test_code_that_stops_or_never_returns_is_an_error():
     core.processor.load_code(core.chip.code_address, bytes.fromhex("364100 06ffff"))  # j .
     with pytest.raises(BoardError, match="did not return after"):
         core.processor.call(core.chip.code_address, [], core._stack_top, limit=10_000)
+
+
+def test_missing_emulator_is_an_error_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "labwired", None)
+    with pytest.raises(ToolMissingError, match=r"pip install 'attn8\[emulate\]'"):
+        labwired_core.Cpu()
 
 
 def test_memory_that_a_chip_lacks_is_an_error():
