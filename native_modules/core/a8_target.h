@@ -10,6 +10,8 @@
 #define A8_TARGET_ARMDSP
 #elif defined(__riscv) && __riscv_xlen == 32 && !defined(A8_PORTABLE)
 #define A8_TARGET_RV32
+#elif defined(__XTENSA__) && !defined(A8_PORTABLE)
+#define A8_TARGET_XTENSA
 #endif
 
 #ifdef A8_TARGET_M0PLUS
@@ -26,6 +28,12 @@
 #define A8_KERNELS_LINEAR_EXTERNAL /* a8_armdsp.c, a8_rv32.c, a8_blocked.h */
 #define A8_KERNELS_CONV1D_EXTERNAL
 #define A8_KERNELS_PRODUCTS_EXTERNAL
+#endif
+
+#ifdef A8_TARGET_XTENSA
+#define A8_KERNELS_LINEAR_EXTERNAL /* a8_xtensa.c, and with -DA8_XTENSA_MAC16 a8_xtensa_mac16.S */
+#define A8_KERNELS_CONV1D_EXTERNAL
+#define A8_KERNELS_ATTENTION_EXTERNAL
 #endif
 
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */

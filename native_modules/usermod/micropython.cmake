@@ -16,6 +16,12 @@ target_sources(usermod_attn8 INTERFACE
     ${ATTN8_CORE}/a8_plan.c
     ${ATTN8_CORE}/a8_rv32.c
     ${ATTN8_CORE}/a8_stream.c
+    ${ATTN8_CORE}/a8_xtensa.c
+    ${ATTN8_CORE}/a8_xtensa_mac16.S
 )
+# -DATTN8_XTENSA_MAC16=1 for an ESP32 or ESP32-S3, not an ESP32-S2: it has no MAC16 unit.
+if(ATTN8_XTENSA_MAC16)
+    target_compile_definitions(usermod_attn8 INTERFACE A8_XTENSA_MAC16)
+endif()
 target_include_directories(usermod_attn8 INTERFACE ${ATTN8_CORE})
 target_link_libraries(usermod INTERFACE usermod_attn8)

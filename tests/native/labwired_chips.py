@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from attn8.boards import xtensa_windowed
 from tools import CORE, ROOT, core_sources, need, run, scratch
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ class Chip:
     start: str
 
 
-_XTENSA = (sys.executable, str(HERE.parent / "xtensa_windowed.py"))
+_XTENSA = (sys.executable, xtensa_windowed.__file__)
 _RISCV = ("riscv64-unknown-elf-gcc", "-march=rv32imc_zicsr", "-mabi=ilp32", "-mno-relax")
 CHIPS = {
     "esp32": Chip(0x40080400, 0x3FFB0000, _XTENSA, "labwired_xtensa.S"),
