@@ -25,6 +25,11 @@ uint32_t a8_input_bytes(const a8_model_t *m)
 
 const a8_tensor_t *a8_tensor(const a8_model_t *m, uint32_t id) { return id == 0 ? &m->input : &m->ops[id - 1].output; }
 
+uint32_t a8_n_sources(uint32_t code)
+{
+    return code == A8_OP_WINDOWED_ATTENTION_S8 ? 3 : code == A8_OP_ADD_S8 ? 2 : 1;
+}
+
 const int8_t *a8_tensor_data(const a8_model_t *m, const void *arena, const void *input, uint32_t id)
 {
     if (id == 0 && m->input_type == A8_INPUT_INT8)
@@ -38,19 +43,15 @@ void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const v
         a8_requantize_s16(file + m->input_rows, n_steps, m->n_channels, input, (int8_t *)arena + m->input.offset);
 }
 
-/* One frame for each kind of op: the largest kernels are called with as little as possible below them. */
 #ifdef __GNUC__
 #define NOINLINE __attribute__((noinline))
 #else
 #define NOINLINE
 #endif
 
-static NOINLINE void run_product(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
-                                 const void *input, uint32_t one_step)
+static void run_product(const a8_op_t *op, const a8_tensor_t *x, const uint8_t *file, uint8_t *arena, const int8_t *in,
+                        uint32_t one_step)
 {
-    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
-    const int8_t *in = a8_tensor_data(m, arena, input, op->source[0]);
-    int8_t *out = (int8_t *)arena + op->output.offset;
     a8_conv1d_t p;
     p.rows = file + op->rows;
     p.weights = (const int8_t *)file + op->weights;
@@ -62,65 +63,45 @@ static NOINLINE void run_product(const a8_model_t *m, const a8_op_t *op, const u
     p.stride = op->as.product.stride;
     p.pad_left = op->as.product.pad_left;
     p.clamp = op->as.product.clamp;
-    p.scratch = (uint8_t *)arena + op->scratch;
-    if (op->code == A8_OP_LINEAR_S8)
-        a8_linear_s8(&p, in, out);
+    p.scratch = arena + op->scratch;
+    if (A8_IS(op->code, CONV1D_S8))
+        a8_conv1d_s8(&p, in, (int8_t *)arena + op->output.offset);
     else
-        a8_conv1d_s8(&p, in, out);
+        a8_linear_s8(&p, in, (int8_t *)arena + op->output.offset);
 }
 
-static NOINLINE void run_attention(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
-                                   const void *input)
+static NOINLINE void run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, const a8_op_t *op,
+                            uint32_t one_step)
 {
+    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     const int8_t *in[3];
-    a8_attention_t p;
-    for (uint32_t s = 0; s < 3; s++)
-        in[s] = a8_tensor_data(m, arena, input, op->source[s]);
-    p.relative_bias = file + op->rows;
-    p.scratch = (uint8_t *)arena + op->scratch;
-    p.fields = &op->as.attention;
-    p.n_steps = op->output.n_steps;
-    p.n_channels = op->output.n_channels;
-    a8_windowed_attention_s8(&p, in[0], in[1], in[2], (int8_t *)arena + op->output.offset);
-}
-
-/* What has no weights and looks at each token alone. */
-static NOINLINE void run_elements(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
-                                  const void *input, uint32_t n_steps)
-{
-    const int8_t *x = a8_tensor_data(m, arena, input, op->source[0]);
     int8_t *y = (int8_t *)arena + op->output.offset;
-    uint32_t n_channels = op->output.n_channels, n = n_steps * n_channels;
-    if (op->code == A8_OP_LAYER_NORM_S8)
-        a8_layer_norm_s8(&op->as.norm, n_steps, n_channels, x, y);
-    else if (op->code == A8_OP_ADD_S8)
-        a8_add_s8(&op->as.add, n, x, a8_tensor_data(m, arena, input, op->source[1]), y);
+    uint32_t code = op->code, n_steps = one_step ? 1 : x->n_steps, n_channels = op->output.n_channels;
+    for (uint32_t s = 0; s < a8_n_sources(code); s++)
+        in[s] = a8_tensor_data(m, arena, input, op->source[s]);
+    if (A8_IS(code, WINDOWED_ATTENTION_S8)) {
+        a8_attention_t p = {file + op->rows, (uint8_t *)arena + op->scratch, &op->as.attention, n_steps, n_channels};
+        a8_windowed_attention_s8(&p, in[0], in[1], in[2], y);
+    } else if (A8_IS(code, LAYER_NORM_S8))
+        a8_layer_norm_s8(&op->as.norm, n_steps, n_channels, in[0], y);
+    else if (A8_IS(code, ADD_S8))
+        a8_add_s8(&op->as.add, n_steps * n_channels, in[0], in[1], y);
+    else if (A8_IS(code, MEAN_POOL_S8))
+        a8_mean_pool_s8(&op->as.pool, n_steps, n_channels, in[0], y);
+    else if (A8_IS(code, TABLE_S8))
+        a8_table_s8((const int8_t *)file + op->rows, n_steps * n_channels, in[0], y);
     else
-        a8_table_s8((const int8_t *)file + op->rows, n, x, y);
+        run_product(op, x, file, arena, in[0], one_step);
 }
 
 void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {
-    const a8_op_t *op = &m->ops[i];
-    if (op->code == A8_OP_LINEAR_S8)
-        run_product(m, op, file, arena, input, 1);
-    else
-        run_elements(m, op, file, arena, input, 1);
+    run_op(m, file, arena, input, &m->ops[i], 1);
 }
 
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {
-    const a8_op_t *op = &m->ops[i];
-    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
-    if (op->code == A8_OP_LINEAR_S8 || op->code == A8_OP_CONV1D_S8)
-        run_product(m, op, file, arena, input, 0);
-    else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
-        run_attention(m, op, file, arena, input);
-    else if (op->code == A8_OP_MEAN_POOL_S8)
-        a8_mean_pool_s8(&op->as.pool, x->n_steps, x->n_channels, a8_tensor_data(m, arena, input, op->source[0]),
-                        (int8_t *)arena + op->output.offset);
-    else
-        run_elements(m, op, file, arena, input, op->output.n_steps);
+    run_op(m, file, arena, input, &m->ops[i], 0);
 }
 
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

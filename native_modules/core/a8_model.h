@@ -141,6 +141,9 @@ void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, cons
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,
                      uint32_t output_bytes);
 
+/* Tensors that an op of this code reads. */
+uint32_t a8_n_sources(uint32_t code);
+
 /* Shape of tensor id, and where it lies: an int8 input is the caller's window. */
 const a8_tensor_t *a8_tensor(const a8_model_t *m, uint32_t id);
 const int8_t *a8_tensor_data(const a8_model_t *m, const void *arena, const void *input, uint32_t id);
