@@ -118,14 +118,14 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 }
 #endif
 
+const uint8_t *a8_exp_table(void) { return A8_EXP; }
+
 static inline int32_t softmax_exp(const a8_softmax_t *s, uint32_t difference)
 {
     int32_t d = (int32_t)(difference < (uint32_t)s->dmax ? difference : (uint32_t)s->dmax) >> s->dpre;
     int32_t i = ((d * s->dm >> (s->dsh - 1)) + 1) >> 1;
-    return A8_EXP[i < 255 ? i : 255];
+    return a8_exp_table()[i < 255 ? i : 255];
 }
-
-const uint8_t *a8_exp_table(void) { return A8_EXP; }
 
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }
 
@@ -348,8 +348,9 @@ void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32
 
 void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y)
 {
+    row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
     for (uint32_t c = 0; c < n_channels; c++)
-        y[c] = pool_output(op, sums[c]);
+        y[c] = requantize(&r, sums[c]);
 }
 #endif
 

@@ -203,7 +203,7 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
     }
 }
 
-static NOINLINE void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
+static inline void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
                                                   const uint8_t *bias, uint32_t head_size)
 {
     const a8_attention_fields_t *f = op->fields;

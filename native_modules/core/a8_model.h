@@ -135,7 +135,11 @@ void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const v
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
 /* Op i on the first token; it is one that looks at each token alone: linear, norm, add or table. */
-void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
+#define A8_ONE_TOKEN 0x80000000u
+static inline void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
+{
+    a8_run_op(m, file, arena, input, i | A8_ONE_TOKEN);
+}
 
 /* What a8_run checks, but for the input: MOVED, BUSY, MEMORY, ALIGNMENT, OUTPUT. */
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

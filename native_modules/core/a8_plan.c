@@ -12,11 +12,13 @@ enum { BY_SIZE, BY_FIRST_STEP, BY_LIFE, SCRATCH_LAST, N_ORDERS };
 uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products)
 {
     uint32_t bytes = a8_packed_bytes(n_products), most = a8_tile_bytes(n_products), n = 64, all = (n_steps + 3u) & ~3u;
-    if (n_steps >= 4 && all * bytes <= most)
+    if (n_steps < 4)
+        return bytes <= most;
+    if (all * bytes <= most)
         return all;
-    while (n * bytes > most && n > 0)
+    while (n * bytes > most)
         n /= 2;
-    return n_steps >= 4 && n >= 4 ? n : n > 0;
+    return n >= 4 ? n : n > 0;
 }
 
 uint32_t a8_attention_tile(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
