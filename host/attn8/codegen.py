@@ -97,7 +97,7 @@ def _c_fields():
     sets = [*_rows(), *((name + "_ROW", (field,)) for name, field in _SCALARS.items())]
     lows, highs = (sorted({_bounds(f)[i] for _, fields in sets for f in fields}) for i in (0, 1))
     if len(lows) > 8 or len(highs) > 32:
-        raise ValueError(f"got {len(lows)} lower and {len(highs)} upper bounds, expected at most 8 and 32: widen a field")
+        raise ValueError(f"bounds: got {len(lows)} lower and {len(highs)} upper, expected 8 and 32; widen a field")
     lows += [0] * (8 - len(lows))
     rows = {name: [_c_field(f, lows, highs) for f in fields] for name, fields in sets}
     every = []

@@ -371,6 +371,11 @@ static int32_t read_op_rules(reader_t *r, a8_op_t *op)
     return A8_IS(code, TABLE_S8) ? check_length(left(r) == 256) : read_product(r, op);
 }
 
+#define LEFT_OUT(OP) (A8_HAS_##OP ? 0u : 1u << (A8_OP_##OP - A8_FIRST_OP))
+#define ALL_LEFT_OUT \
+    (LEFT_OUT(CONV1D_S8) | LEFT_OUT(WINDOWED_ATTENTION_S8) | LEFT_OUT(LAYER_NORM_S8) | LEFT_OUT(ADD_S8) | \
+     LEFT_OUT(MEAN_POOL_S8) | LEFT_OUT(TABLE_S8))
+
 /* The source ids are the first bytes of every op; ops are read in order, so the last reader of a tensor stays noted. */
 static int32_t read_op(reader_t *r, uint32_t i)
 {
@@ -462,6 +467,10 @@ static int32_t read_payload(reader_t *r, uint32_t i)
     if (i >= A8_RECORD_TASK)
         kind = i < A8_RECORD_TASK + n_ops ? A8_FIRST_OP : A8_RECORD_GOLDEN;
     TRY(check_kind(r, kind));
+    if (kind == A8_FIRST_OP && (ALL_LEFT_OUT >> (r->type - A8_FIRST_OP) & 1) != 0) {
+        r->m->ops[0].code = (uint8_t)r->type;
+        return A8_ERR_LEFT_OUT;
+    }
     TRY(read_fields(r, r->type < A8_FIRST_OP ? r->type - A8_RECORD_META + A8_SET_META
                                              : r->type - A8_FIRST_OP + A8_SET_LINEAR_S8));
     if (kind == A8_RECORD_META)

@@ -146,6 +146,7 @@ typedef enum {
     A8_ERR_OUTPUT = -35, /* the output buffer has the wrong length */
     A8_ERR_SELFTEST = -36, /* the outputs differ from the golden vectors in the file */
     A8_ERR_STREAM = -37, /* the model cannot run as a stream */
+    A8_ERR_LEFT_OUT = -38, /* the native code was built without a part that is needed */
 } a8_err_t;
 
 /* Types of fields. */

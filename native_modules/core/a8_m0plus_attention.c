@@ -3,7 +3,7 @@
  */
 #include "a8_kernels.h"
 
-#ifdef A8_TARGET_M0PLUS
+#if defined(A8_TARGET_M0PLUS) && !defined(A8_WITHOUT_ATTENTION)
 #include "a8_bytes.h"
 
 /* One query and one head; a8_m0plus_attend.S has the offsets. It moves query, values and n_channels. */

@@ -111,7 +111,8 @@ typedef struct {
 /* Bytes of a model object for this file. Believes nothing but the number of ops, capped at A8_MAX_OPS. */
 int32_t a8_model_bytes(const uint8_t *file, uint32_t n);
 
-/* Checks the file in the order of models/FORMAT.md and fills the model; works at any base alignment. */
+/* Checks the file in the order of models/FORMAT.md and fills the model; works at any base alignment. At A8_ERR_LEFT_OUT
+ * ops[0].code is the op that this build leaves out. */
 int32_t a8_check_model(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32_t n);
 
 /* a8_check_model, then the plan of the arena, then it can run. */

@@ -21,6 +21,7 @@ uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products)
     return n >= 4 ? n : n > 0;
 }
 
+#ifndef A8_WITHOUT_ATTENTION
 uint32_t a8_attention_tile(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
 {
     uint32_t least = n_keys + 3 < n_steps ? n_keys + 3 : n_steps, most = 2 * n_keys < n_steps ? 2 * n_keys : n_steps;
@@ -29,6 +30,7 @@ uint32_t a8_attention_tile(uint32_t n_steps, uint32_t n_keys, uint32_t head_size
         return most < fit ? most : fit;
     return head_size % 4 != 0 ? least : 0;
 }
+#endif
 #endif
 
 static uint32_t attention_scratch_bytes(const a8_op_t *op)
@@ -40,9 +42,9 @@ static uint32_t attention_scratch_bytes(const a8_op_t *op)
 
 uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op)
 {
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
         return attention_scratch_bytes(op);
-    if (op->code != A8_OP_LINEAR_S8 && op->code != A8_OP_CONV1D_S8)
+    if (op->code > A8_OP_CONV1D_S8)
         return 0;
     return a8_product_scratch_bytes(op->output.n_steps, a8_tensor(m, op->source[0])->n_channels, op->as.product.kernel);
 }

@@ -4,41 +4,48 @@
 #ifndef A8_TARGET_H
 #define A8_TARGET_H
 
-/* -DA8_WITHOUT_CONV1D, _ATTENTION, _NORM, _ADD, _POOL, _TABLE leave an op out, -DA8_WITHOUT_STREAM the streams: its kernels,
- * its checks and its place in a8_run. A file with such an op is refused. */
+/* -DA8_WITHOUT_CONV1D, _ATTENTION, _NORM, _ADD, _POOL, _TABLE leave an op out, its kernels, its checks and its place in
+ * a8_run; -DA8_WITHOUT_STREAM leaves streams out. Who needs them gets A8_ERR_LEFT_OUT.
+ */
+#define A8_HAS_LINEAR_S8 1
 #ifdef A8_WITHOUT_CONV1D
 #define A8_HAS_CONV1D_S8 0
+#define A8_KERNELS_CONV1D_EXTERNAL /* nowhere */
 #else
 #define A8_HAS_CONV1D_S8 1
 #endif
 #ifdef A8_WITHOUT_ATTENTION
 #define A8_HAS_WINDOWED_ATTENTION_S8 0
+#define A8_KERNELS_ATTENTION_EXTERNAL /* nowhere */
 #else
 #define A8_HAS_WINDOWED_ATTENTION_S8 1
 #endif
 #ifdef A8_WITHOUT_NORM
 #define A8_HAS_LAYER_NORM_S8 0
+#define A8_KERNELS_NORM_EXTERNAL /* nowhere */
 #else
 #define A8_HAS_LAYER_NORM_S8 1
 #endif
 #ifdef A8_WITHOUT_ADD
 #define A8_HAS_ADD_S8 0
+#define A8_KERNELS_ADD_EXTERNAL /* nowhere */
 #else
 #define A8_HAS_ADD_S8 1
 #endif
 #ifdef A8_WITHOUT_POOL
 #define A8_HAS_MEAN_POOL_S8 0
+#define A8_KERNELS_POOL_EXTERNAL /* nowhere */
 #else
 #define A8_HAS_MEAN_POOL_S8 1
 #endif
 #ifdef A8_WITHOUT_TABLE
 #define A8_HAS_TABLE_S8 0
+#define A8_KERNELS_TABLE_EXTERNAL /* nowhere */
 #else
 #define A8_HAS_TABLE_S8 1
 #endif
-#define A8_HAS_LINEAR_S8 1
 
-/* Says whether a code is that of an op; a constant where the op is left out, so that the code for it goes as well. */
+/* Says whether a code is that of an op: a constant where the op is left out, so that what follows goes with it. */
 #define A8_IS(code, OP) (A8_HAS_##OP && (code) == A8_OP_##OP)
 
 #if defined(__ARM_ARCH_6M__) && !defined(A8_PORTABLE)
