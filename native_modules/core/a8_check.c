@@ -251,8 +251,9 @@ static NOINLINE int32_t add_work(a8_model_t *m, const a8_tensor_t *y, uint32_t n
 
 static int32_t read_weights(reader_t *r, uint32_t n_products)
 {
-    for (uint32_t k = n_products; k > 0; k--)
-        if (*r->at++ == 0x80)
+    const uint8_t *p = r->at, *end = r->at += n_products;
+    while (p != end)
+        if (*p++ == 0x80)
             return A8_ERR_WEIGHT;
     return read_padding(r, n_products);
 }

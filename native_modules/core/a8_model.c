@@ -68,7 +68,7 @@ static NOINLINE void run_product(const step_t *t)
 {
     const a8_op_t *op = t->op;
     const a8_tensor_t *x = a8_tensor(t->m, op->source[0]);
-    int8_t *y = (int8_t *)t->arena + op->output.offset;
+    const int8_t *in = source(t, 0);
     a8_conv1d_t p;
     p.rows = t->file + op->rows;
     p.weights = (const int8_t *)t->file + op->weights;
@@ -81,10 +81,11 @@ static NOINLINE void run_product(const step_t *t)
     p.pad_left = op->as.product.pad_left;
     p.clamp = op->as.product.clamp;
     p.scratch = t->arena + op->scratch;
+    int8_t *y = (int8_t *)t->arena + op->output.offset;
     if (A8_IS(op->code, CONV1D_S8))
-        a8_conv1d_s8(&p, source(t, 0), y);
+        a8_conv1d_s8(&p, in, y);
     else
-        a8_linear_s8(&p, source(t, 0), y);
+        a8_linear_s8(&p, in, y);
 }
 
 static NOINLINE void run_attention(const step_t *t)
@@ -119,7 +120,7 @@ static NOINLINE void run_elements(const step_t *t)
         a8_table_s8((const int8_t *)t->file + op->rows, n_steps * n_channels, x, y);
 }
 
-void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
+NOINLINE void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {
     step_t t = {m, file, arena, input, &m->ops[i & ~A8_ONE_TOKEN], i & A8_ONE_TOKEN};
     if (A8_IS(t.op->code, WINDOWED_ATTENTION_S8))

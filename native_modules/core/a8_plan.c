@@ -95,8 +95,10 @@ static uint32_t next_block(a8_model_t *m, uint32_t order)
     for (uint32_t b = 0; b < n; b++) {
         block_t k;
         get_block(m, b, &k);
+        if (*k.offset != NOT_PLACED)
+            continue;
         uint32_t this = key(&k, order, b <= m->n_ops);
-        if (*k.offset == NOT_PLACED && (best == n || this > most)) {
+        if (best == n || this > most) {
             best = b;
             most = this;
         }
