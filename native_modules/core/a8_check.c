@@ -121,22 +121,23 @@ static int32_t set_softmax(a8_softmax_t *s, const int32_t *v)
 /* Returns the length of the printable UTF-8 character at s, 0 if it is none. */
 static uint32_t character_bytes(const uint8_t *s, uint32_t n_left)
 {
-    uint32_t b = s[0];
-    if (b < 0x80)
-        return b >= 0x20 && b != 0x7F;
-    if (b < 0xC2 || b > 0xF4)
-        return 0;
-    uint32_t n = b < 0xE0 ? 2 : b < 0xF0 ? 3 : 4;
-    if (n > n_left)
-        return 0;
-    uint32_t low = b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80; /* no overlong forms */
-    uint32_t high = b == 0xED ? 0x9F : b == 0xF4 ? 0x8F : 0xBF; /* no surrogates, nothing above U+10FFFF */
-    if (s[1] < low || s[1] > high)
-        return 0;
-    for (uint32_t i = 2; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80)
+    uint32_t c = s[0], n = 1;
+    if (c >= 0x80) {
+        for (uint32_t lead = c << 25; lead >> 31; lead <<= 1)
+            n++;
+        if (n - 2 > 2 || n > n_left)
             return 0;
-    return n;
+        c &= 0x7Fu >> n;
+        for (uint32_t i = 1; i < n; i++) {
+            if ((s[i] & 0xC0) != 0x80)
+                return 0;
+            c = c << 6 | (s[i] & 0x3F);
+        }
+        /* overlong forms, surrogates, what is above the last code point */
+        if (c >> (n == 2 ? 7 : 5 * n - 4) == 0 || c >> 11 == 0x1B || c > 0x10FFFF)
+            return 0;
+    }
+    return c < 0x20 || c == 0x7F ? 0 : n;
 }
 
 /* Reads the string of n bytes. */
