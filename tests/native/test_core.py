@@ -199,7 +199,8 @@ def test_core_takes_at_most_14_kb_on_armv6m():
     assert sum(found.values()) == 2 * found["all"]
     assert list(found) == list(BUDGETS)
     assert {what: n for what, n in found.items() if n > BUDGETS[what]} == {}
-    assert {what: n for what, n in found.items() if n < 0.9 * BUDGETS[what] - 32} == {}, "smaller: lower the budget"
+    least = {what: 0.9 * n - 32 for what, n in BUDGETS.items() if what != "several ops"}  # what remains, not a part
+    assert {what: n for what, n in least.items() if found[what] < n} == {}, "smaller: lower the budget"
 
 
 @pytest.mark.parametrize("level", ["-O2", "-Os"])
