@@ -31,11 +31,11 @@ _MAKE = ("make", "-s", _JOBS, "V=")
 
 
 @cache
-def natmod(arch):
+def natmod(arch, portable=False):
     """Returns the path of _attn8.mpy of an architecture."""
     need(native_build.COMPILERS[arch][0])
-    out = scratch() / "native"
-    found = native_build.build(need_micropython_tree(), [arch], out)
+    out = scratch() / ("portable" if portable else "native")
+    found = native_build.build(need_micropython_tree(), [arch], out, portable=portable)
     return out / found["modules"][0]["file"]
 
 

@@ -15,6 +15,7 @@ ACTIONS = (
     "give n_outputs bytes",
     "do not use this build",
     "train it with model.causal = true",
+    "build it again with that part",
 )
 TEXTS = {  # code: (name, what, index of ACTIONS)
     1: ("TRUNCATED", "the file is shorter than its header", 0),
@@ -50,4 +51,5 @@ TEXTS = {  # code: (name, what, index of ACTIONS)
     35: ("OUTPUT", "the output buffer has the wrong length", 10),
     36: ("SELFTEST", "the outputs differ from the golden vectors in the file", 11),
     37: ("STREAM", "the model cannot run as a stream", 12),
+    38: ("LEFT_OUT", "the native code was built without a part that is needed", 13),
 }

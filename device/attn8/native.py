@@ -43,6 +43,8 @@ def open_model(data, where):
     try:
         return Model(data, _fault)
     except ModelError as e:
+        if e.code >= 30:  # no fault of the file
+            raise
         code = e.code
     try:  # noqa: SIM105 (a board has no contextlib)
         outline(data, where)  # tells where the fault is, what was found and what was expected

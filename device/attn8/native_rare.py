@@ -2,7 +2,7 @@
 
 from .checking import ModelError
 from .repl import Table
-from .tables import ERR_INPUT, ERR_MOVED, ERR_OUTPUT, ERR_STREAM
+from .tables import ERR_INPUT, ERR_LEFT_OUT, ERR_MOVED, ERR_OUTPUT, ERR_STREAM
 
 # By op code - 16, as format.OP_NAMES, which would bring the whole checker into memory.
 _OPS = (
@@ -24,7 +24,10 @@ def ops_table(rows):
 def fault(m, code, got, where):
     """Returns the exception of an error code; ``got`` is what mod_attn8.c tells beside it, of the method ``where``."""
     expected = None
-    if m is None:
+    if code == ERR_LEFT_OUT:
+        where, got = ("stream", "no streams") if m is not None else ("model", f"no {_OPS[got]}")
+        expected = "a native module that has it"
+    elif m is None:
         got, where = None, "model"
     elif code == ERR_STREAM:
         return _stream_fault(got)

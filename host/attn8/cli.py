@@ -432,15 +432,18 @@ def bench(output, file, board):
     click.option("--arch", "archs", multiple=True, help="Architecture, such as armv6m; may be repeated."),
     click.option("--all", "all_", is_flag=True, help="Every architecture that has a compiler here."),
     click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder; by default ~/.cache/attn8/native."),
+    click.option("--without", multiple=True, help="An op, or stream, to leave out; may be repeated."),
+    click.option("--portable", is_flag=True, help="Portable kernels: slower and smaller."),
 )
-def build_native(output, mpy_dir, archs, all_, out):
+def build_native(output, mpy_dir, archs, all_, out, without, portable):
     """Build the native module _attn8.mpy against a source tree, one folder for each architecture, with SHA256SUMS."""
     from . import native_build
 
     if bool(archs) == all_:
         raise click.UsageError(f"give --arch or --all; architectures: {', '.join(native_build.ARCHS)}")
     archs = native_build.ARCHS if all_ else archs
-    output.result(native_build.build(mpy_dir, archs, out, output.say, partial=all_), native_build.render)
+    found = native_build.build(mpy_dir, archs, out, output.say, all_, without, portable)
+    output.result(found, native_build.render)
 
 
 @cli.group("data", cls=_Verbs)

@@ -12,6 +12,16 @@ from . import spec
 
 TYPE_CODES = {"u8": 0, "u16": 1, "i16": 2, "i32": 3, "f32": 4}
 FIRST_RUN_ERROR = 30  # smaller codes come from check_model
+# Elements that the C checker reads as rows of one field.
+_SCALARS = {
+    "ZERO": spec.Field("zero", "u8", 0, 0, "RESERVED", "padding"),
+    "THRESHOLD": spec.Field("threshold", "u8", 0, 100, "TASK", "smallest score"),
+    "NUMBER": spec.Field("number", "f32", 0, 0, "NUMBER", "counts per unit"),
+    "RELATIVE_BIAS": spec.Field(
+        "relative_bias", "i32", -spec.LIMIT["MAX_RELATIVE_BIAS"], spec.LIMIT["MAX_RELATIVE_BIAS"], "BIAS", "B"
+    ),
+}
+_POSITIVE_NORMAL = (0x00800000, 0x7F7FFFFF)  # the bits of such floats
 _NOTE = "Generated from host/attn8/spec.py by `python -m attn8.codegen`; do not edit."
 
 
@@ -74,18 +84,63 @@ def c_header():
     out += ["", "typedef enum {", "    A8_OK = 0,"]
     out += [f"    A8_ERR_{e.name} = -{e.code}, /* {e.what} */" for e in spec.ERRORS]
     out += ["} a8_err_t;", ""]
-    out += ["/* Type of a fixed field, see a8_field_t. */"]
-    out += [f"#define A8_TYPE_{name.upper()} {code}" for name, code in TYPE_CODES.items()]
-    out += ["", "typedef struct {", "    uint8_t offset; /* in the payload or row */", "    uint8_t type;"]
-    out += ["    uint8_t error; /* code, positive */", "    int32_t low;", "    int32_t high;", "} a8_field_t;", ""]
-    for name, fields in _rows():
-        rows = ", ".join("{" + ", ".join(map(str, row)) + "}" for row in _field_rows(fields))
-        out.append(f"static const a8_field_t A8_FIELDS_{name}[{len(fields)}] = {{{rows}}};")
+    out += _c_fields()
     out += ["", "/* e^(-i/32) as floor(127*e^(-i/32) + 1/2). */", "static const uint8_t A8_EXP[256] = {"]
     table = spec.exp_table()
     out += ["    " + ", ".join(str(v) for v in table[i : i + 16]) + "," for i in range(0, 256, 16)]
     out += ["};", "", "#endif"]
     return "\n".join(out) + "\n"
+
+
+def _c_fields():
+    """Returns the lines of the field tables: two bytes a field, which point into a table of bounds."""
+    sets = [*_rows(), *((name + "_ROW", (field,)) for name, field in _SCALARS.items())]
+    lows, highs = (sorted({_bounds(f)[i] for _, fields in sets for f in fields}) for i in (0, 1))
+    if len(lows) > 8 or len(highs) > 32:
+        raise ValueError(f"bounds: got {len(lows)} lower and {len(highs)} upper, expected 8 and 32; widen a field")
+    lows += [0] * (8 - len(lows))
+    rows = {name: [_c_field(f, lows, highs) for f in fields] for name, fields in sets}
+    every = []
+    for fields in sorted(rows.values(), key=len, reverse=True):
+        every += fields if _find(every, fields) is None else []
+    out = ["/* Types of fields. */"]
+    out += [f"#define A8_TYPE_{name.upper()} {code}" for name, code in TYPE_CODES.items()]
+    out += ["", "/* Place of a field among the values of its record. */"]
+    out += [f"#define A8_VALUE_{name} {i}" for name, i in _places()]
+    out += [f"#define A8_MAX_VALUES {max(len(fields) for _, fields in sets)}"]
+    out += ["", "/* What is read at once: {first of A8_FIELDS, bytes}. */"]
+    out += [f"#define A8_SET_{name} {i}" for i, (name, _) in enumerate(sets)]
+    places = ", ".join(f"{{{_find(every, rows[name])}, {spec.row_bytes(fields)}}}" for name, fields in sets)
+    out += [f"static const uint8_t A8_SETS[][2] = {{{places}}};"]
+    out += ["", "/* 8 lower bounds, then the upper ones. */"]
+    out += [f"static const int32_t A8_BOUNDS[] = {{{', '.join(map(str, lows + highs))}}};"]
+    out += ["", "/* {type | error << 3, lower bound | upper bound << 3} */"]
+    return [*out, f"static const uint8_t A8_FIELDS[][2] = {{{', '.join(every)}}};"]
+
+
+def _c_field(field, lows, highs):
+    low, high = _bounds(field)
+    kind = TYPE_CODES[field.type] | spec.ERROR_CODES[field.error] << 3
+    return f"{{{kind}, {lows.index(low) | highs.index(high) << 3}}}"
+
+
+def _find(every, fields):
+    """Returns where a list holds all these in a row, or None."""
+    n = len(fields)
+    return next((i for i in range(len(every) - n + 1) if every[i : i + n] == fields), None)
+
+
+def _bounds(field):
+    """Returns (low, high) of a field; a float, unless it is 0, is compared as its bits."""
+    return _POSITIVE_NORMAL if field.type == "f32" else (field.low, field.high)
+
+
+def _places():
+    """Yields (name, index among the record's fields) of every field that is not reserved."""
+    for r in spec.RECORDS:
+        for i, f in enumerate(r.fields):
+            if not f.name.startswith("reserved"):
+                yield f"{r.name}_{f.name.upper()}", i
 
 
 def device_block():

@@ -29,6 +29,7 @@ COMPILERS = {
     "rv32imc": ("riscv64-unknown-elf-gcc", "apt-get install gcc-riscv64-unknown-elf libnewlib-dev"),
 }
 ARCHS = tuple(COMPILERS)
+PARTS = ("conv1d", "attention", "norm", "add", "pool", "table", "stream")  # what a build may leave out
 
 
 class NativeBuildError(Attn8Error):
@@ -74,12 +75,13 @@ def native_folder():
     return cache_dir().with_name("native")
 
 
-def build(mpy_dir, archs, out=None, say=None, partial=False):
+def build(mpy_dir, archs, out=None, say=None, partial=False, without=(), portable=False):
     """Builds <out>/<implementation>-<arch>_<version>/_attn8.mpy for each architecture and lists it in SHA256SUMS.
 
     Args:
         mpy_dir: top folder of the tree.    archs: names of ARCHS.    out: by default ``native_folder()``.
         say: called with a sentence.    partial: leave out, with a sentence, what has no compiler here.
+        without: some of PARTS; the module refuses what needs them.    portable: take the portable kernels for all.
 
     Returns:
         dict: tree, implementation, version, out, modules (list of dict: arch, file, bytes, sha256), left_out.
@@ -87,6 +89,7 @@ def build(mpy_dir, archs, out=None, say=None, partial=False):
     Raises:
         NativeBuildError: if the tree is none, or a build fails.    ToolMissingError: if a compiler or make is missing.
     """
+    options = _options(without, portable)
     tree, out, say = open_tree(mpy_dir), Path(out or native_folder()), say or (lambda text: None)
     _need_make()
     left_out, modules = [], []
@@ -99,7 +102,7 @@ def build(mpy_dir, archs, out=None, say=None, partial=False):
             left_out.append(arch)
             say(f"left out: {error}")
             continue
-        modules.append(_store(out, f"{tree.implementation}-{arch}_{tree.version}", arch, _compile(tree, arch)))
+        modules.append(_store(out, f"{tree.implementation}-{arch}_{tree.version}", arch, _compile(tree, arch, options)))
         say(f"built {modules[-1]['file']}")
     if not modules:
         raise ToolMissingError(f"no compiler for any of {', '.join(left_out)}: {COMPILERS[left_out[0]][1]}")
@@ -124,12 +127,21 @@ def _need_compiler(arch):
         raise ToolMissingError(f"no program {program} on PATH, which {arch} needs: {command}")
 
 
-def _compile(tree, arch):
+def _options(without, portable):
+    """Returns the variables that parts.mk reads."""
+    unknown = [part for part in without if part not in PARTS]
+    if unknown:
+        raise NativeBuildError(f"without: got {', '.join(unknown)}, expected some of: {', '.join(PARTS)}")
+    return {"WITHOUT": " ".join(without), "PORTABLE": int(portable)}
+
+
+def _compile(tree, arch, options):
     """Returns the bytes of the module."""
     with tempfile.TemporaryDirectory(prefix="attn8_") as folder:
         variables = {
             **{"ARCH": arch, "MPY_DIR": tree.path, "BUILD_ROOT": folder, "PYTHON": sys.executable},
             **{"CORE": source_folder("core"), "BINDING": source_folder("binding")},
+            **options,
         }
         command = ["make", "-f", source_folder("natmod") / "Makefile", *(f"{k}={v}" for k, v in variables.items())]
         # The linker of the tree walks through sets: with one seed the same sources give the same bytes.

@@ -116,6 +116,9 @@ ERRORS = (
     ErrorCode(35, "OUTPUT", "the output buffer has the wrong length", "give n_outputs bytes"),
     ErrorCode(36, "SELFTEST", "the outputs differ from the golden vectors in the file", "do not use this build"),
     ErrorCode(37, "STREAM", "the model cannot run as a stream", "train it with model.causal = true"),
+    ErrorCode(
+        38, "LEFT_OUT", "the native code was built without a part that is needed", "build it again with that part"
+    ),
 )
 ERROR_CODES = {e.name: e.code for e in ERRORS}
 

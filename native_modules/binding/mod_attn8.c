@@ -86,9 +86,15 @@ void *memmove(void *to, const void *from, size_t n) { return mp_fun_table.memmov
     X(MP_QSTR_start, model_start_obj) \
     X(MP_QSTR_step, model_step_obj) \
     X(MP_QSTR__stream_state, model_stream_state_obj) \
-    X(MP_QSTR__stream_reset, model_stream_reset_obj) \
-    X(MP_QSTR__push, model_push_obj) \
+    STREAM_METHODS(X) \
     X(MP_QSTR_ops, model_ops_obj)
+#ifdef A8_WITHOUT_STREAM
+#define STREAM_METHODS(X)
+#else
+#define STREAM_METHODS(X) \
+    X(MP_QSTR__stream_reset, model_stream_reset_obj) \
+    X(MP_QSTR__push, model_push_obj)
+#endif
 #define FUNCTIONS(X) X(MP_QSTR_check_model, attn8_check_model_obj)
 
 #define ATTRIBUTE_ID(id, name) id,
@@ -303,7 +309,7 @@ static mp_obj_t model_make_new(const mp_obj_type_t *type, size_t n_args, size_t 
     self->m = m_malloc((size_t)n);
     int32_t err = a8_load(self->m, (uint32_t)n, file.buf, file.len);
     if (err != A8_OK)
-        raise_fault(args[1], mp_const_none, err, mp_const_none, MP_QSTR_Model);
+        raise_fault(args[1], mp_const_none, err, MP_OBJ_NEW_SMALL_INT(self->m->ops[0].code - A8_FIRST_OP), MP_QSTR_Model);
     self->arena = m_malloc(self->m->arena_bytes);
     memset(self->arena, 0, self->m->n_outputs); /* the arena holds the last tensor, so it is large enough */
     self->attributes[OUTPUT] = new_output(self->arena, self->m->n_outputs);
@@ -531,6 +537,16 @@ static MP_DEFINE_CONST_FUN_OBJ_1(model_step_obj, model_step);
 
 /* Streams: stream.py holds the state. */
 
+#ifdef A8_WITHOUT_STREAM
+static mp_obj_t model_stream_state(mp_obj_t self_in, mp_obj_t hop)
+{
+    model_t *self = model_of(self_in);
+    (void)hop;
+    self->method = MP_QSTR_stream;
+    return MP_OBJ_NEW_SMALL_INT(checked(self, a8_stream_bytes(self->m)));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(model_stream_state_obj, model_stream_state);
+#else
 static int32_t reset(model_t *self, void *state, uint32_t n, uint32_t hop)
 {
     return checked(self, a8_stream_reset(self->m, state, n, hop));
@@ -576,6 +592,7 @@ static mp_obj_t model_push(size_t n_args, const mp_obj_t *args)
     return MP_OBJ_NEW_SMALL_INT(checked(self, n));
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(model_push_obj, 4, 4, model_push);
+#endif
 
 /* The module, twice. */
 

@@ -146,37 +146,96 @@ typedef enum {
     A8_ERR_OUTPUT = -35, /* the output buffer has the wrong length */
     A8_ERR_SELFTEST = -36, /* the outputs differ from the golden vectors in the file */
     A8_ERR_STREAM = -37, /* the model cannot run as a stream */
+    A8_ERR_LEFT_OUT = -38, /* the native code was built without a part that is needed */
 } a8_err_t;
 
-/* Type of a fixed field, see a8_field_t. */
+/* Types of fields. */
 #define A8_TYPE_U8 0
 #define A8_TYPE_U16 1
 #define A8_TYPE_I16 2
 #define A8_TYPE_I32 3
 #define A8_TYPE_F32 4
 
-typedef struct {
-    uint8_t offset; /* in the payload or row */
-    uint8_t type;
-    uint8_t error; /* code, positive */
-    int32_t low;
-    int32_t high;
-} a8_field_t;
+/* Place of a field among the values of its record. */
+#define A8_VALUE_META_NAME_BYTES 0
+#define A8_VALUE_META_VERSION_BYTES 1
+#define A8_VALUE_INPUT_N_STEPS 0
+#define A8_VALUE_INPUT_N_CHANNELS 1
+#define A8_VALUE_INPUT_INPUT_TYPE 2
+#define A8_VALUE_TASK_TASK 0
+#define A8_VALUE_TASK_N_OUTPUTS 2
+#define A8_VALUE_TASK_HOP 3
+#define A8_VALUE_TASK_SAMPLE_RATE_HZ 4
+#define A8_VALUE_TASK_SCORE_DMAX 5
+#define A8_VALUE_TASK_SCORE_DM 6
+#define A8_VALUE_TASK_SCORE_DPRE 7
+#define A8_VALUE_TASK_SCORE_DSH 8
+#define A8_VALUE_GOLDEN_N_VECTORS 0
+#define A8_VALUE_LINEAR_S8_SOURCE 0
+#define A8_VALUE_LINEAR_S8_CLAMP 1
+#define A8_VALUE_LINEAR_S8_N_OUTPUTS 2
+#define A8_VALUE_CONV1D_S8_SOURCE 0
+#define A8_VALUE_CONV1D_S8_CLAMP 1
+#define A8_VALUE_CONV1D_S8_N_OUTPUTS 2
+#define A8_VALUE_CONV1D_S8_KERNEL 3
+#define A8_VALUE_CONV1D_S8_STRIDE 4
+#define A8_VALUE_CONV1D_S8_PAD_LEFT 5
+#define A8_VALUE_CONV1D_S8_PAD_RIGHT 6
+#define A8_VALUE_WINDOWED_ATTENTION_S8_QUERY 0
+#define A8_VALUE_WINDOWED_ATTENTION_S8_KEY 1
+#define A8_VALUE_WINDOWED_ATTENTION_S8_VALUE 2
+#define A8_VALUE_WINDOWED_ATTENTION_S8_HEADS 3
+#define A8_VALUE_WINDOWED_ATTENTION_S8_LEFT 4
+#define A8_VALUE_WINDOWED_ATTENTION_S8_RIGHT 5
+#define A8_VALUE_WINDOWED_ATTENTION_S8_DMAX 6
+#define A8_VALUE_WINDOWED_ATTENTION_S8_DM 7
+#define A8_VALUE_WINDOWED_ATTENTION_S8_DPRE 8
+#define A8_VALUE_WINDOWED_ATTENTION_S8_DSH 9
+#define A8_VALUE_WINDOWED_ATTENTION_S8_MULTIPLIER 10
+#define A8_VALUE_WINDOWED_ATTENTION_S8_SHIFT 11
+#define A8_VALUE_LAYER_NORM_S8_SOURCE 0
+#define A8_VALUE_LAYER_NORM_S8_KIND 1
+#define A8_VALUE_LAYER_NORM_S8_MULTIPLIER 2
+#define A8_VALUE_LAYER_NORM_S8_EPSILON 3
+#define A8_VALUE_LAYER_NORM_S8_SHIFT 4
+#define A8_VALUE_ADD_S8_A 0
+#define A8_VALUE_ADD_S8_B 1
+#define A8_VALUE_ADD_S8_MULTIPLIER_A 3
+#define A8_VALUE_ADD_S8_MULTIPLIER_B 4
+#define A8_VALUE_MEAN_POOL_S8_SOURCE 0
+#define A8_VALUE_MEAN_POOL_S8_BIAS 3
+#define A8_VALUE_MEAN_POOL_S8_MULTIPLIER 4
+#define A8_VALUE_MEAN_POOL_S8_PRE 5
+#define A8_VALUE_MEAN_POOL_S8_POST 6
+#define A8_VALUE_TABLE_S8_SOURCE 0
+#define A8_MAX_VALUES 13
 
-static const a8_field_t A8_FIELDS_META[3] = {{0, 0, 13, 1, 32}, {1, 0, 13, 0, 32}, {2, 1, 12, 0, 0}};
-static const a8_field_t A8_FIELDS_INPUT[5] = {{0, 1, 16, 1, 32767}, {2, 1, 16, 1, 1024}, {4, 0, 19, 0, 1}, {5, 0, 12, 0, 0}, {6, 1, 12, 0, 0}};
-static const a8_field_t A8_FIELDS_TASK[9] = {{0, 0, 15, 1, 1}, {1, 0, 12, 0, 0}, {2, 1, 16, 1, 1024}, {4, 3, 15, 1, 1048576}, {8, 4, 14, 0, 0}, {12, 3, 20, 1, 67108863}, {16, 1, 20, 16384, 32767}, {18, 0, 21, 0, 11}, {19, 0, 21, 1, 30}};
-static const a8_field_t A8_FIELDS_GOLDEN[3] = {{0, 0, 25, 4, 255}, {1, 0, 12, 0, 0}, {2, 1, 12, 0, 0}};
-static const a8_field_t A8_FIELDS_LINEAR_S8[3] = {{0, 0, 17, 0, 63}, {1, 0, 19, 0, 2}, {2, 1, 16, 1, 1024}};
-static const a8_field_t A8_FIELDS_CONV1D_S8[7] = {{0, 0, 17, 0, 63}, {1, 0, 19, 0, 2}, {2, 1, 16, 1, 1024}, {4, 0, 16, 1, 255}, {5, 0, 16, 1, 255}, {6, 0, 16, 0, 254}, {7, 0, 16, 0, 254}};
-static const a8_field_t A8_FIELDS_WINDOWED_ATTENTION_S8[13] = {{0, 0, 17, 0, 63}, {1, 0, 17, 0, 63}, {2, 0, 17, 0, 63}, {3, 0, 24, 1, 255}, {4, 1, 24, 0, 32766}, {6, 1, 24, 0, 32766}, {8, 3, 20, 1, 67108863}, {12, 1, 20, 16384, 32767}, {14, 0, 21, 0, 11}, {15, 0, 21, 1, 30}, {16, 1, 20, 16384, 32767}, {18, 0, 21, 1, 22}, {19, 0, 12, 0, 0}};
-static const a8_field_t A8_FIELDS_LAYER_NORM_S8[7] = {{0, 0, 17, 0, 63}, {1, 0, 19, 0, 1}, {2, 1, 20, 16384, 32767}, {4, 3, 22, 0, 536870911}, {8, 0, 21, 0, 15}, {9, 0, 12, 0, 0}, {10, 1, 12, 0, 0}};
-static const a8_field_t A8_FIELDS_ADD_S8[5] = {{0, 0, 17, 0, 63}, {1, 0, 17, 0, 63}, {2, 1, 12, 0, 0}, {4, 3, 20, 0, 4194304}, {8, 3, 20, 0, 4194304}};
-static const a8_field_t A8_FIELDS_MEAN_POOL_S8[7] = {{0, 0, 17, 0, 63}, {1, 0, 12, 0, 0}, {2, 1, 12, 0, 0}, {4, 3, 22, -536870911, 536870911}, {8, 1, 20, 0, 32767}, {10, 0, 21, 0, 15}, {11, 0, 21, 1, 29}};
-static const a8_field_t A8_FIELDS_TABLE_S8[3] = {{0, 0, 17, 0, 63}, {1, 0, 12, 0, 0}, {2, 1, 12, 0, 0}};
-static const a8_field_t A8_FIELDS_REQUANTIZE_ROW[4] = {{0, 3, 22, -536870911, 536870911}, {4, 1, 20, 0, 32767}, {6, 0, 21, 0, 15}, {7, 0, 21, 1, 29}};
-static const a8_field_t A8_FIELDS_GOLDEN_CHANNEL_ROW[2] = {{0, 2, 25, -32768, 32767}, {2, 1, 25, 1, 16384}};
-static const a8_field_t A8_FIELDS_GOLDEN_VECTOR_ROW[4] = {{0, 1, 25, 0, 65535}, {2, 1, 25, 0, 65535}, {4, 1, 25, 1, 32767}, {6, 1, 12, 0, 0}};
+/* What is read at once: {first of A8_FIELDS, bytes}. */
+#define A8_SET_META 0
+#define A8_SET_INPUT 1
+#define A8_SET_TASK 2
+#define A8_SET_GOLDEN 3
+#define A8_SET_LINEAR_S8 4
+#define A8_SET_CONV1D_S8 5
+#define A8_SET_WINDOWED_ATTENTION_S8 6
+#define A8_SET_LAYER_NORM_S8 7
+#define A8_SET_ADD_S8 8
+#define A8_SET_MEAN_POOL_S8 9
+#define A8_SET_TABLE_S8 10
+#define A8_SET_REQUANTIZE_ROW 11
+#define A8_SET_GOLDEN_CHANNEL_ROW 12
+#define A8_SET_GOLDEN_VECTOR_ROW 13
+#define A8_SET_ZERO_ROW 14
+#define A8_SET_THRESHOLD_ROW 15
+#define A8_SET_NUMBER_ROW 16
+#define A8_SET_RELATIVE_BIAS_ROW 17
+static const uint8_t A8_SETS[][2] = {{57, 4}, {43, 8}, {13, 20}, {60, 4}, {22, 4}, {22, 8}, {0, 20}, {29, 12}, {48, 12}, {36, 12}, {36, 4}, {39, 8}, {63, 4}, {53, 8}, {12, 1}, {65, 1}, {17, 4}, {66, 4}};
+
+/* 8 lower bounds, then the upper ones. */
+static const int32_t A8_BOUNDS[] = {-536870911, -16777216, -32768, 0, 1, 4, 16384, 8388608, 0, 1, 2, 11, 15, 22, 29, 30, 32, 63, 100, 254, 255, 1024, 16384, 32766, 32767, 65535, 1048576, 4194304, 16777216, 67108863, 536870911, 2139095039};
+
+/* {type | error << 3, lower bound | upper bound << 3} */
+static const uint8_t A8_FIELDS[][2] = {{136, 75}, {136, 75}, {136, 75}, {192, 100}, {193, 123}, {193, 123}, {163, 172}, {161, 134}, {168, 27}, {168, 60}, {161, 134}, {168, 44}, {96, 3}, {120, 12}, {96, 3}, {129, 108}, {123, 148}, {116, 191}, {163, 172}, {161, 134}, {168, 27}, {168, 60}, {136, 75}, {152, 19}, {129, 108}, {128, 100}, {128, 100}, {128, 91}, {128, 91}, {136, 75}, {152, 11}, {161, 134}, {179, 179}, {168, 35}, {96, 3}, {97, 3}, {136, 75}, {96, 3}, {97, 3}, {179, 176}, {161, 131}, {168, 35}, {168, 52}, {129, 132}, {129, 108}, {152, 11}, {96, 3}, {97, 3}, {136, 75}, {136, 75}, {97, 3}, {163, 155}, {163, 155}, {201, 139}, {201, 139}, {201, 132}, {97, 3}, {104, 68}, {104, 67}, {97, 3}, {200, 101}, {96, 3}, {97, 3}, {202, 130}, {201, 116}, {120, 83}, {179, 161}};
 
 /* e^(-i/32) as floor(127*e^(-i/32) + 1/2). */
 static const uint8_t A8_EXP[256] = {

@@ -111,14 +111,14 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 }
 #endif
 
+const uint8_t *a8_exp_table(void) { return A8_EXP; }
+
 static inline int32_t softmax_exp(const a8_softmax_t *s, uint32_t difference)
 {
     int32_t d = (int32_t)(difference < (uint32_t)s->dmax ? difference : (uint32_t)s->dmax) >> s->dpre;
     int32_t i = ((d * s->dm >> (s->dsh - 1)) + 1) >> 1;
-    return A8_EXP[i < 255 ? i : 255];
+    return a8_exp_table()[i < 255 ? i : 255];
 }
-
-const uint8_t *a8_exp_table(void) { return A8_EXP; }
 
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }
 
@@ -319,14 +319,20 @@ void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int
 #endif
 
 #ifndef A8_KERNELS_POOL_EXTERNAL
-void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
+static NOINLINE int8_t pool_output(const a8_requantize_t *op, int32_t sum)
 {
     row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
+    return requantize(&r, sum);
+}
+
+void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
+{
+    uint32_t n = n_steps * n_channels;
     for (uint32_t c = 0; c < n_channels; c++) {
         int32_t sum = 0;
-        for (uint32_t t = 0; t < n_steps; t++)
-            sum += x[t * n_channels + c];
-        y[c] = requantize(&r, sum);
+        for (uint32_t i = c; i < n; i += n_channels)
+            sum += x[i];
+        y[c] = pool_output(op, sum);
     }
 }
 

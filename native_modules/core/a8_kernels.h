@@ -6,8 +6,8 @@
  *
  * A target with faster kernels brings files a8_<target>_*.c and .S that define some of these functions; a8_target.h
  * defines A8_KERNELS_<NAME>_EXTERNAL for each of them (NAME: LINEAR, CONV1D, ATTENTION, PRODUCTS, NORM, ADD, POOL, TABLE,
- * INPUT).
- * a8_kernels.c then leaves those out and defines the others.
+ * INPUT). a8_kernels.c then leaves those out and defines the others. -DA8_WITHOUT_<NAME> takes an op out of a build:
+ * nothing calls its kernels, and a target leaves them out.
  */
 #ifndef A8_KERNELS_H
 #define A8_KERNELS_H

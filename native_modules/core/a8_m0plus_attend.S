@@ -9,7 +9,7 @@
  */
 #include "a8_target.h"
 
-#ifdef A8_TARGET_M0PLUS
+#if defined(A8_TARGET_M0PLUS) && !defined(A8_WITHOUT_ATTENTION)
  .syntax unified
  .cpu cortex-m0plus
  .thumb

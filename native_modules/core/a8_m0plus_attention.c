@@ -3,7 +3,7 @@
  */
 #include "a8_kernels.h"
 
-#ifdef A8_TARGET_M0PLUS
+#if defined(A8_TARGET_M0PLUS) && !defined(A8_WITHOUT_ATTENTION)
 #include "a8_bytes.h"
 
 /* One query and one head; a8_m0plus_attend.S has the offsets. It moves query, values and n_channels. */
@@ -36,6 +36,7 @@ typedef struct {
 
 void a8_m0plus_attend(attend_t *a);
 
+#define NOINLINE __attribute__((noinline))
 #define LAST_INDEX 178 /* the table is 0 from here on */
 
 static uint32_t softmax_index(const a8_softmax_t *s, uint32_t d)
@@ -44,7 +45,7 @@ static uint32_t softmax_index(const a8_softmax_t *s, uint32_t d)
 }
 
 /* One comparison of a difference stands for both limits, of the difference and of the index. */
-static void set_softmax(attend_t *a, const a8_softmax_t *s)
+static NOINLINE void set_softmax(attend_t *a, const a8_softmax_t *s)
 {
     uint32_t end = (uint32_t)s->dmax >> s->dpre, limit = 0;
     for (uint32_t bit = 1 << 14; bit != 0; bit >>= 1) /* the largest with a smaller index */
@@ -119,7 +120,7 @@ static void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride
 
 /* Rows of bytes at no multiple of 4 are read from the word in which they begin: there the query gets zeros, and the first
  * outputs are not ours. Returns how many. */
-static __attribute__((noinline)) uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
+static NOINLINE uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
 {
     attend_t *a = &w->attend;
     uint32_t before_k = (uintptr_t)a->keys & 3, before_v = (uintptr_t)a->values & 3;
@@ -155,7 +156,7 @@ static inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_
         memcpy(y, (int8_t *)w->query + before, head_size);
 }
 
-static void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
+static NOINLINE void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
 {
     for (uint32_t c = 0; c < head_size; c += 4, to += 2 * row)
         a8_m0plus_pack_column(p, x + c, to, head_size - c);
@@ -202,7 +203,7 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
     }
 }
 
-static __attribute__((noinline)) void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
+static inline void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
                                                   const uint8_t *bias, uint32_t head_size)
 {
     const a8_attention_fields_t *f = op->fields;

@@ -32,6 +32,7 @@
  nop
  .endm
 
+#ifndef A8_WITHOUT_NORM
 @ void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
  .equ N_OP, 0
  .equ N_STEPS, 4
@@ -264,7 +265,9 @@ bit_length:
  adds r1,#1
 1: bx lr
  .size a8_layer_norm_s8,.-a8_layer_norm_s8
+#endif
 
+#ifndef A8_WITHOUT_ADD
 @ void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int8_t *b, int8_t *y)
  FUNCTION a8_add_s8
  cmp r1,#0
@@ -313,7 +316,9 @@ sum_high\N:
  b sum_low\N
  .endr
  .size a8_add_s8,.-a8_add_s8
+#endif
 
+#ifndef A8_WITHOUT_TABLE
 @ void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y)
  FUNCTION a8_table_s8
  cmp r1,#0
@@ -335,6 +340,7 @@ entries:
  pop {r4,r5}
 1: bx lr
  .size a8_table_s8,.-a8_table_s8
+#endif
 
 @ void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y)
  .equ R_ROWS, 0

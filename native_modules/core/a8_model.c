@@ -25,6 +25,11 @@ uint32_t a8_input_bytes(const a8_model_t *m)
 
 const a8_tensor_t *a8_tensor(const a8_model_t *m, uint32_t id) { return id == 0 ? &m->input : &m->ops[id - 1].output; }
 
+uint32_t a8_n_sources(uint32_t code)
+{
+    return code == A8_OP_WINDOWED_ATTENTION_S8 ? 3 : code == A8_OP_ADD_S8 ? 2 : 1;
+}
+
 const int8_t *a8_tensor_data(const a8_model_t *m, const void *arena, const void *input, uint32_t id)
 {
     if (id == 0 && m->input_type == A8_INPUT_INT8)
@@ -45,82 +50,85 @@ void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const v
 #define NOINLINE
 #endif
 
-static NOINLINE void run_product(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
-                                 const void *input, uint32_t one_step)
+typedef struct {
+    const a8_model_t *m;
+    const uint8_t *file;
+    uint8_t *arena;
+    const void *input;
+    const a8_op_t *op;
+    uint32_t one_step;
+} step_t;
+
+static const int8_t *source(const step_t *t, uint32_t s)
 {
-    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
-    const int8_t *in = a8_tensor_data(m, arena, input, op->source[0]);
-    int8_t *out = (int8_t *)arena + op->output.offset;
+    return a8_tensor_data(t->m, t->arena, t->input, t->op->source[s]);
+}
+
+static NOINLINE void run_product(const step_t *t)
+{
+    const a8_op_t *op = t->op;
+    const a8_tensor_t *x = a8_tensor(t->m, op->source[0]);
+    const int8_t *in = source(t, 0);
     a8_conv1d_t p;
-    p.rows = file + op->rows;
-    p.weights = (const int8_t *)file + op->weights;
-    p.n_steps = one_step ? 1 : x->n_steps;
+    p.rows = t->file + op->rows;
+    p.weights = (const int8_t *)t->file + op->weights;
+    p.n_steps = t->one_step ? 1 : x->n_steps;
     p.n_inputs = x->n_channels;
-    p.n_output_steps = one_step ? 1 : op->output.n_steps;
+    p.n_output_steps = t->one_step ? 1 : op->output.n_steps;
     p.n_outputs = op->output.n_channels;
     p.kernel = op->as.product.kernel;
     p.stride = op->as.product.stride;
     p.pad_left = op->as.product.pad_left;
     p.clamp = op->as.product.clamp;
-    p.scratch = (uint8_t *)arena + op->scratch;
-    if (op->code == A8_OP_LINEAR_S8)
-        a8_linear_s8(&p, in, out);
+    p.scratch = t->arena + op->scratch;
+    int8_t *y = (int8_t *)t->arena + op->output.offset;
+    if (A8_IS(op->code, CONV1D_S8))
+        a8_conv1d_s8(&p, in, y);
     else
-        a8_conv1d_s8(&p, in, out);
+        a8_linear_s8(&p, in, y);
 }
 
-static NOINLINE void run_attention(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
-                                   const void *input)
+static NOINLINE void run_attention(const step_t *t)
 {
-    const int8_t *in[3];
+    const a8_op_t *op = t->op;
+    int8_t *y = (int8_t *)t->arena + op->output.offset;
+    const int8_t *q = source(t, 0), *k = source(t, 1), *v = source(t, 2);
     a8_attention_t p;
-    for (uint32_t s = 0; s < 3; s++)
-        in[s] = a8_tensor_data(m, arena, input, op->source[s]);
-    p.relative_bias = file + op->rows;
-    p.scratch = (uint8_t *)arena + op->scratch;
+    p.relative_bias = t->file + op->rows;
+    p.scratch = t->arena + op->scratch;
     p.fields = &op->as.attention;
     p.n_steps = op->output.n_steps;
     p.n_channels = op->output.n_channels;
-    a8_windowed_attention_s8(&p, in[0], in[1], in[2], (int8_t *)arena + op->output.offset);
+    a8_windowed_attention_s8(&p, q, k, v, y);
 }
 
-/* What has no weights and looks at each token alone. */
-static NOINLINE void run_elements(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
-                                  const void *input, uint32_t n_steps)
+/* What has no weights. */
+static NOINLINE void run_elements(const step_t *t)
 {
-    const int8_t *x = a8_tensor_data(m, arena, input, op->source[0]);
-    int8_t *y = (int8_t *)arena + op->output.offset;
-    uint32_t n_channels = op->output.n_channels, n = n_steps * n_channels;
-    if (op->code == A8_OP_LAYER_NORM_S8)
+    const a8_op_t *op = t->op;
+    const int8_t *x = source(t, 0);
+    int8_t *y = (int8_t *)t->arena + op->output.offset;
+    uint32_t n_channels = op->output.n_channels;
+    uint32_t n_steps = t->one_step ? 1 : a8_tensor(t->m, op->source[0])->n_steps;
+    if (A8_IS(op->code, LAYER_NORM_S8))
         a8_layer_norm_s8(&op->as.norm, n_steps, n_channels, x, y);
-    else if (op->code == A8_OP_ADD_S8)
-        a8_add_s8(&op->as.add, n, x, a8_tensor_data(m, arena, input, op->source[1]), y);
-    else
-        a8_table_s8((const int8_t *)file + op->rows, n, x, y);
+    else if (A8_IS(op->code, MEAN_POOL_S8))
+        a8_mean_pool_s8(&op->as.pool, n_steps, n_channels, x, y);
+    else if (A8_IS(op->code, ADD_S8))
+        a8_add_s8(&op->as.add, n_steps * n_channels, x, source(t, 1), y);
+    else if (A8_HAS_TABLE_S8)
+        a8_table_s8((const int8_t *)t->file + op->rows, n_steps * n_channels, x, y);
 }
 
-void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
+NOINLINE void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {
-    const a8_op_t *op = &m->ops[i];
-    if (op->code == A8_OP_LINEAR_S8)
-        run_product(m, op, file, arena, input, 1);
+    step_t t = {m, file, arena, input, &m->ops[i & ~A8_ONE_TOKEN], i & A8_ONE_TOKEN};
+    if (A8_IS(t.op->code, WINDOWED_ATTENTION_S8))
+        run_attention(&t);
+    else if (t.op->code <= A8_OP_CONV1D_S8)
+        run_product(&t);
     else
-        run_elements(m, op, file, arena, input, 1);
-}
-
-void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
-{
-    const a8_op_t *op = &m->ops[i];
-    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
-    if (op->code == A8_OP_LINEAR_S8 || op->code == A8_OP_CONV1D_S8)
-        run_product(m, op, file, arena, input, 0);
-    else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
-        run_attention(m, op, file, arena, input);
-    else if (op->code == A8_OP_MEAN_POOL_S8)
-        a8_mean_pool_s8(&op->as.pool, x->n_steps, x->n_channels, a8_tensor_data(m, arena, input, op->source[0]),
-                        (int8_t *)arena + op->output.offset);
-    else
-        run_elements(m, op, file, arena, input, op->output.n_steps);
+        run_elements(&t);
 }
 
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

@@ -111,7 +111,8 @@ typedef struct {
 /* Bytes of a model object for this file. Believes nothing but the number of ops, capped at A8_MAX_OPS. */
 int32_t a8_model_bytes(const uint8_t *file, uint32_t n);
 
-/* Checks the file in the order of models/FORMAT.md and fills the model; works at any base alignment. */
+/* Checks the file in the order of models/FORMAT.md and fills the model; works at any base alignment. At A8_ERR_LEFT_OUT
+ * ops[0].code is the op that this build leaves out. */
 int32_t a8_check_model(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32_t n);
 
 /* a8_check_model, then the plan of the arena, then it can run. */
@@ -135,11 +136,18 @@ void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const v
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
 /* Op i on the first token; it is one that looks at each token alone: linear, norm, add or table. */
-void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
+#define A8_ONE_TOKEN 0x80000000u
+static inline void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
+{
+    a8_run_op(m, file, arena, input, i | A8_ONE_TOKEN);
+}
 
 /* What a8_run checks, but for the input: MOVED, BUSY, MEMORY, ALIGNMENT, OUTPUT. */
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,
                      uint32_t output_bytes);
+
+/* Tensors that an op of this code reads. */
+uint32_t a8_n_sources(uint32_t code);
 
 /* Shape of tensor id, and where it lies: an int8 input is the caller's window. */
 const a8_tensor_t *a8_tensor(const a8_model_t *m, uint32_t id);

@@ -8,9 +8,30 @@
 #define NOT_PLACED 0xFFFFFFFFu
 enum { BY_SIZE, BY_FIRST_STEP, BY_LIFE, SCRATCH_LAST, N_ORDERS };
 
-static uint32_t n_blocks(const a8_model_t *m) { return 2u * m->n_ops + 1; }
+#if defined(A8_TARGET_M0PLUS) || defined(A8_SCRATCH_M0PLUS)
+uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products)
+{
+    uint32_t bytes = a8_packed_bytes(n_products), most = a8_tile_bytes(n_products), n = 64, all = (n_steps + 3u) & ~3u;
+    if (n_steps < 4)
+        return bytes <= most;
+    if (all * bytes <= most)
+        return all;
+    while (n * bytes > most)
+        n /= 2;
+    return n >= 4 ? n : n > 0;
+}
 
-static const a8_tensor_t *block_tensor(const a8_model_t *m, uint32_t b) { return b == 0 ? &m->input : &m->ops[b - 1].output; }
+#ifndef A8_WITHOUT_ATTENTION
+uint32_t a8_attention_tile(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
+{
+    uint32_t least = n_keys + 3 < n_steps ? n_keys + 3 : n_steps, most = 2 * n_keys < n_steps ? 2 * n_keys : n_steps;
+    uint32_t fit = A8_ATTENTION_TILE_BYTES / (2 * a8_packed_bytes(head_size));
+    if (least <= fit && least <= most)
+        return most < fit ? most : fit;
+    return head_size % 4 != 0 ? least : 0;
+}
+#endif
+#endif
 
 static uint32_t attention_scratch_bytes(const a8_op_t *op)
 {
@@ -21,91 +42,91 @@ static uint32_t attention_scratch_bytes(const a8_op_t *op)
 
 uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op)
 {
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
         return attention_scratch_bytes(op);
-    if (op->code != A8_OP_LINEAR_S8 && op->code != A8_OP_CONV1D_S8)
+    if (op->code > A8_OP_CONV1D_S8)
         return 0;
     return a8_product_scratch_bytes(op->output.n_steps, a8_tensor(m, op->source[0])->n_channels, op->as.product.kernel);
 }
 
-static uint32_t block_bytes(const a8_model_t *m, uint32_t b)
+typedef struct {
+    uint32_t bytes;
+    uint32_t first; /* step of its life */
+    uint32_t last;
+    uint32_t *offset;
+} block_t;
+
+static uint32_t n_blocks(const a8_model_t *m) { return 2u * m->n_ops + 1; }
+
+/* Block b is tensor b, or behind those the scratch of an op. */
+static void get_block(a8_model_t *m, uint32_t b, block_t *k)
 {
-    if (b > m->n_ops)
-        return 4u * m->ops[b - m->n_ops - 1].output.scratch_words;
+    a8_tensor_t *t = b == 0 ? &m->input : &m->ops[b - 1].output;
+    uint32_t n_ops = m->n_ops;
+    if (b > n_ops) {
+        a8_op_t *op = &m->ops[b - n_ops - 1];
+        k->bytes = 4u * op->output.scratch_words;
+        k->first = k->last = b - n_ops;
+        k->offset = &op->scratch;
+        return;
+    }
+    k->first = b;
+    k->last = t->last_step;
+    k->offset = &t->offset;
+    k->bytes = a8_padded((uint32_t)t->n_steps * t->n_channels);
     if (b == 0 && m->input_type == A8_INPUT_INT8)
-        return 0; /* the caller's window is read in place */
-    const a8_tensor_t *t = block_tensor(m, b);
-    return a8_padded((uint32_t)t->n_steps * t->n_channels);
-}
-
-static uint32_t first_step(const a8_model_t *m, uint32_t b) { return b > m->n_ops ? b - m->n_ops : b; }
-
-static uint32_t last_step(const a8_model_t *m, uint32_t b)
-{
-    return b > m->n_ops ? b - m->n_ops : block_tensor(m, b)->last_step;
-}
-
-static uint32_t offset(const a8_model_t *m, uint32_t b)
-{
-    return b > m->n_ops ? m->ops[b - m->n_ops - 1].scratch : block_tensor(m, b)->offset;
-}
-
-static void set_offset(a8_model_t *m, uint32_t b, uint32_t value)
-{
-    if (b == 0)
-        m->input.offset = value;
-    else if (b <= m->n_ops)
-        m->ops[b - 1].output.offset = value;
-    else
-        m->ops[b - m->n_ops - 1].scratch = value;
-}
-
-static int live_together(const a8_model_t *m, uint32_t a, uint32_t b)
-{
-    return first_step(m, a) <= last_step(m, b) && first_step(m, b) <= last_step(m, a);
+        k->bytes = 0; /* the caller's window is read in place */
 }
 
 /* Blocks with a larger key are placed earlier. */
-static uint32_t key(const a8_model_t *m, uint32_t b, uint32_t order)
+static uint32_t key(const block_t *k, uint32_t order, int is_tensor)
 {
-    if (order == BY_SIZE || order == SCRATCH_LAST)
-        return block_bytes(m, b) + (order == SCRATCH_LAST && b <= m->n_ops ? (uint32_t)1 << 31 : 0);
-    return order == BY_FIRST_STEP ? 2u * A8_MAX_OPS - first_step(m, b) : last_step(m, b) - first_step(m, b);
+    if (order == BY_FIRST_STEP)
+        return 2u * A8_MAX_OPS - k->first;
+    if (order == BY_LIFE)
+        return k->last - k->first;
+    return k->bytes + (order == SCRATCH_LAST && is_tensor ? (uint32_t)1 << 31 : 0);
 }
 
 /* Returns the next block without a place in this order, n_blocks when all are placed. */
-static uint32_t next_block(const a8_model_t *m, uint32_t order)
+static uint32_t next_block(a8_model_t *m, uint32_t order)
 {
-    uint32_t best = n_blocks(m);
-    for (uint32_t b = 0; b < n_blocks(m); b++) {
-        if (block_bytes(m, b) == 0 || offset(m, b) != NOT_PLACED)
+    uint32_t n = n_blocks(m), best = n, most = 0;
+    for (uint32_t b = 0; b < n; b++) {
+        block_t k;
+        get_block(m, b, &k);
+        if (*k.offset != NOT_PLACED)
             continue;
-        if (best == n_blocks(m) || key(m, b, order) > key(m, best, order))
+        uint32_t this = key(&k, order, b <= m->n_ops);
+        if (best == n || this > most) {
             best = b;
+            most = this;
+        }
     }
     return best;
 }
 
-/* Returns the end of a placed block that [at, at + bytes) would overlap in the life of b, or at if there is none. */
-static uint32_t end_of_overlap(const a8_model_t *m, uint32_t b, uint32_t at)
+/* Returns the end of a block that [at, at + bytes) would overlap in the life of k, or at if there is none. Blocks without
+ * a place, or without bytes, overlap nothing. */
+static uint32_t end_of_overlap(a8_model_t *m, const block_t *k, uint32_t at)
 {
-    uint32_t end = at + block_bytes(m, b);
-    for (uint32_t o = 0; o < n_blocks(m); o++) {
-        if (block_bytes(m, o) == 0 || offset(m, o) == NOT_PLACED || !live_together(m, b, o))
-            continue;
-        if (offset(m, o) < end && offset(m, o) + block_bytes(m, o) > at)
-            return offset(m, o) + block_bytes(m, o);
+    block_t other;
+    for (uint32_t b = 0; b < n_blocks(m); b++) {
+        get_block(m, b, &other);
+        uint32_t start = *other.offset, end = start + other.bytes;
+        if (k->first <= other.last && other.first <= k->last && start < at + k->bytes && end > at)
+            return end;
     }
     return at;
 }
 
 /* No offset below `at` is free when a step upwards is taken, so the first free one is the lowest. */
-static uint32_t lowest_free(const a8_model_t *m, uint32_t b)
+static uint32_t lowest_free(a8_model_t *m, const block_t *k)
 {
-    uint32_t at = 0, up = end_of_overlap(m, b, 0);
+    uint32_t at = 0, up = end_of_overlap(m, k, 0);
     while (up != at) {
         at = up;
-        up = end_of_overlap(m, b, at);
+        up = end_of_overlap(m, k, at);
     }
     return at;
 }
@@ -113,27 +134,32 @@ static uint32_t lowest_free(const a8_model_t *m, uint32_t b)
 /* Places all blocks and returns the size of the arena. */
 static uint32_t place(a8_model_t *m, uint32_t order)
 {
-    uint32_t arena_bytes = 0;
-    for (uint32_t b = 0; b < n_blocks(m); b++)
-        if (block_bytes(m, b) != 0)
-            set_offset(m, b, NOT_PLACED);
-    for (uint32_t b = next_block(m, order); b < n_blocks(m); b = next_block(m, order)) {
-        uint32_t at = lowest_free(m, b);
-        set_offset(m, b, at);
-        if (at + block_bytes(m, b) > arena_bytes)
-            arena_bytes = at + block_bytes(m, b);
+    uint32_t arena_bytes = 0, n = n_blocks(m);
+    block_t k;
+    for (uint32_t b = 0; b < n; b++) {
+        get_block(m, b, &k);
+        *k.offset = k.bytes != 0 ? NOT_PLACED : 0;
+    }
+    for (uint32_t b = next_block(m, order); b < n; b = next_block(m, order)) {
+        get_block(m, b, &k);
+        uint32_t at = *k.offset = lowest_free(m, &k);
+        if (at + k.bytes > arena_bytes)
+            arena_bytes = at + k.bytes;
     }
     return arena_bytes;
 }
 
-static uint32_t live_bytes(const a8_model_t *m)
+static uint32_t live_bytes(a8_model_t *m)
 {
     uint32_t most = 0;
     for (uint32_t step = 0; step <= m->n_ops; step++) {
         uint32_t sum = 0;
-        for (uint32_t b = 0; b < n_blocks(m); b++)
-            if (first_step(m, b) <= step && step <= last_step(m, b))
-                sum += block_bytes(m, b);
+        for (uint32_t b = 0; b < n_blocks(m); b++) {
+            block_t k;
+            get_block(m, b, &k);
+            if (k.first <= step && step <= k.last)
+                sum += k.bytes;
+        }
         most = sum > most ? sum : most;
     }
     return most;
@@ -141,18 +167,18 @@ static uint32_t live_bytes(const a8_model_t *m)
 
 void a8_plan(a8_model_t *m)
 {
-    uint32_t best = BY_SIZE, last = BY_SIZE;
+    uint32_t best = 0, order = 0, least = UINT32_MAX;
     for (uint32_t i = 0; i < m->n_ops; i++)
         m->ops[i].output.scratch_words = (uint16_t)(a8_op_scratch_bytes(m, &m->ops[i]) / 4);
     m->live_bytes = live_bytes(m);
-    m->arena_bytes = place(m, BY_SIZE);
-    while (m->arena_bytes > m->live_bytes && ++last < N_ORDERS) {
-        uint32_t arena_bytes = place(m, last);
-        if (arena_bytes < m->arena_bytes) {
-            m->arena_bytes = arena_bytes;
-            best = last;
+    for (; order < N_ORDERS && least > m->live_bytes; order++) {
+        uint32_t arena_bytes = place(m, order);
+        if (arena_bytes < least) {
+            least = arena_bytes;
+            best = order;
         }
     }
-    if (best != last)
+    if (best + 1 != order)
         place(m, best);
+    m->arena_bytes = least;
 }

@@ -7,6 +7,7 @@
 #include "a8_bytes.h"
 #include "a8_kernels.h"
 
+#ifndef A8_WITHOUT_STREAM
 typedef struct {
     uint32_t hop;
     uint32_t due; /* samples until the next output */
@@ -37,28 +38,23 @@ typedef struct {
     uint8_t *state;
 } push_t;
 
-static uint32_t n_sources(const a8_op_t *op)
-{
-    return op->code == A8_OP_WINDOWED_ATTENTION_S8 ? 3 : op->code == A8_OP_ADD_S8 ? 2 : 1;
-}
-
 /* Bytes that an op keeps of what is before a pool. */
 static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
 {
     const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     uint32_t d = x->n_channels;
-    if (op->code == A8_OP_CONV1D_S8)
+    if (A8_IS(op->code, CONV1D_S8))
         return RING_BYTES + a8_padded(op->as.product.kernel * d);
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
         return RING_BYTES + 2 * a8_padded((op->as.attention.left + 1u) * d);
-    return op->code == A8_OP_MEAN_POOL_S8 ? RING_BYTES + 4 * d + a8_padded(x->n_steps * d) : 0;
+    return A8_IS(op->code, MEAN_POOL_S8) ? RING_BYTES + 4 * d + a8_padded(x->n_steps * d) : 0;
 }
 
 /* Adds op i to the set if its output lies behind a pool; says whether its source does. */
 static int follows_pool(const a8_op_t *op, uint32_t i, set_t *pooled)
 {
     int follows = has(pooled, op->source[0]);
-    if (follows || op->code == A8_OP_MEAN_POOL_S8)
+    if (follows || A8_IS(op->code, MEAN_POOL_S8))
         put(pooled, i + 1);
     return follows;
 }
@@ -85,7 +81,7 @@ static timing_t timing_of(const a8_model_t *m, uint32_t id)
     timing_t t = {1, 0};
     while (id > 0 && t.stride <= A8_MAX_STREAM_STEPS && t.delay <= A8_MAX_STREAM_STEPS) {
         const a8_op_t *op = &m->ops[id - 1];
-        if (op->code == A8_OP_CONV1D_S8) {
+        if (A8_IS(op->code, CONV1D_S8)) {
             t.delay = t.delay * op->as.product.stride + op->as.product.kernel - 1u - op->as.product.pad_left;
             t.stride *= op->as.product.stride;
         }
@@ -97,9 +93,9 @@ static timing_t timing_of(const a8_model_t *m, uint32_t id)
 static int all_pooled(const a8_op_t *op, const set_t *pooled)
 {
     uint32_t s = 0;
-    while (s < n_sources(op) && has(pooled, op->source[s]))
+    while (s < a8_n_sources(op->code) && has(pooled, op->source[s]))
         s++;
-    return s == n_sources(op);
+    return s == a8_n_sources(op->code);
 }
 
 /* Whether an op with a source that is not pooled knows its tokens when they come. */
@@ -107,14 +103,14 @@ static int is_causal(const a8_model_t *m, uint32_t i, const set_t *pooled)
 {
     const a8_op_t *op = &m->ops[i];
     timing_t first = timing_of(m, op->source[0]), t = timing_of(m, i + 1);
-    for (uint32_t s = 1; s < n_sources(op); s++) {
+    for (uint32_t s = 1; s < a8_n_sources(op->code); s++) {
         timing_t other = timing_of(m, op->source[s]);
         if (has(pooled, op->source[s]) || other.stride != first.stride || other.delay != first.delay)
             return 0;
     }
-    if (op->code == A8_OP_CONV1D_S8 && op->as.product.pad_right > 0)
+    if (A8_IS(op->code, CONV1D_S8) && op->as.product.pad_right > 0)
         return 0;
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8 && op->as.attention.right > 0)
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8) && op->as.attention.right > 0)
         return 0;
     return t.stride <= A8_MAX_STREAM_STEPS && t.delay <= A8_MAX_STREAM_STEPS;
 }
@@ -150,7 +146,7 @@ int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, 
         const a8_op_t *op = &m->ops[i];
         if (follows_pool(op, i, &pooled))
             continue;
-        if (op->code == A8_OP_CONV1D_S8) /* the padding, of zeros */
+        if (A8_IS(op->code, CONV1D_S8)) /* the padding, of zeros */
             ((a8_ring_t *)(void *)at)->n_tokens = op->as.product.pad_left;
         at += op_bytes(m, op);
     }
@@ -224,11 +220,11 @@ static void pool_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
 static int run_token(const push_t *p, uint32_t i, a8_ring_t *ring)
 {
     const a8_op_t *op = &p->m->ops[i];
-    if (op->code == A8_OP_CONV1D_S8)
+    if (A8_IS(op->code, CONV1D_S8))
         return conv1d_token(p, op, ring);
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
         attention_token(p, op, ring);
-    else if (op->code == A8_OP_MEAN_POOL_S8)
+    else if (A8_IS(op->code, MEAN_POOL_S8))
         pool_token(p, op, ring);
     else
         a8_run_token_op(p->m, p->file, p->arena, p->sample, i);
@@ -263,7 +259,7 @@ static void pass_output(const push_t *p, int8_t *output)
             a8_run_op(p->m, p->file, p->arena, p->sample, i);
             continue;
         }
-        if (op->code == A8_OP_MEAN_POOL_S8)
+        if (A8_IS(op->code, MEAN_POOL_S8))
             a8_pool_sums_s8(&op->as.pool, op->output.n_channels, (int32_t *)(void *)(at + RING_BYTES),
                             (int8_t *)p->arena + op->output.offset);
         at += op_bytes(p->m, op);
@@ -298,3 +294,4 @@ int32_t a8_stream_push(a8_model_t *m, const uint8_t *file, uint32_t n, void *are
     m->busy = 0;
     return n_outputs;
 }
+#endif

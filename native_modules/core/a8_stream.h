@@ -15,7 +15,15 @@
 
 #include "a8_model.h"
 
-/* Bytes of a state, or A8_ERR_STREAM if the model sees what is to come. */
+/* Bytes of a state, or A8_ERR_STREAM if the model sees what is to come; A8_ERR_LEFT_OUT with -DA8_WITHOUT_STREAM, which
+ * leaves the other functions out. */
+#ifdef A8_WITHOUT_STREAM
+static inline int32_t a8_stream_bytes(const a8_model_t *m)
+{
+    (void)m;
+    return A8_ERR_LEFT_OUT;
+}
+#else
 int32_t a8_stream_bytes(const a8_model_t *m);
 
 /* Begins a recording; outputs will come after n_steps samples, then every `hop` >= 1. MEMORY, ALIGNMENT. */
@@ -26,5 +34,6 @@ int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, 
 int32_t a8_stream_push(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, void *state,
                        uint32_t state_bytes, const void *samples, uint32_t samples_bytes, int8_t *output,
                        uint32_t output_bytes);
+#endif
 
 #endif

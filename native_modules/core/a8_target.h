@@ -4,6 +4,50 @@
 #ifndef A8_TARGET_H
 #define A8_TARGET_H
 
+/* -DA8_WITHOUT_CONV1D, _ATTENTION, _NORM, _ADD, _POOL, _TABLE leave an op out, its kernels, its checks and its place in
+ * a8_run; -DA8_WITHOUT_STREAM leaves streams out. Who needs them gets A8_ERR_LEFT_OUT.
+ */
+#define A8_HAS_LINEAR_S8 1
+#ifdef A8_WITHOUT_CONV1D
+#define A8_HAS_CONV1D_S8 0
+#define A8_KERNELS_CONV1D_EXTERNAL /* nowhere */
+#else
+#define A8_HAS_CONV1D_S8 1
+#endif
+#ifdef A8_WITHOUT_ATTENTION
+#define A8_HAS_WINDOWED_ATTENTION_S8 0
+#define A8_KERNELS_ATTENTION_EXTERNAL /* nowhere */
+#else
+#define A8_HAS_WINDOWED_ATTENTION_S8 1
+#endif
+#ifdef A8_WITHOUT_NORM
+#define A8_HAS_LAYER_NORM_S8 0
+#define A8_KERNELS_NORM_EXTERNAL /* nowhere */
+#else
+#define A8_HAS_LAYER_NORM_S8 1
+#endif
+#ifdef A8_WITHOUT_ADD
+#define A8_HAS_ADD_S8 0
+#define A8_KERNELS_ADD_EXTERNAL /* nowhere */
+#else
+#define A8_HAS_ADD_S8 1
+#endif
+#ifdef A8_WITHOUT_POOL
+#define A8_HAS_MEAN_POOL_S8 0
+#define A8_KERNELS_POOL_EXTERNAL /* nowhere */
+#else
+#define A8_HAS_MEAN_POOL_S8 1
+#endif
+#ifdef A8_WITHOUT_TABLE
+#define A8_HAS_TABLE_S8 0
+#define A8_KERNELS_TABLE_EXTERNAL /* nowhere */
+#else
+#define A8_HAS_TABLE_S8 1
+#endif
+
+/* Says whether a code is that of an op: a constant where the op is left out, so that what follows goes with it. */
+#define A8_IS(code, OP) (A8_HAS_##OP && (code) == A8_OP_##OP)
+
 #if defined(__ARM_ARCH_6M__) && !defined(A8_PORTABLE)
 #define A8_TARGET_M0PLUS
 #elif defined(__ARM_FEATURE_DSP) && !defined(A8_PORTABLE)
@@ -52,15 +96,7 @@ static inline uint32_t a8_tile_bytes(uint32_t n_products) { return n_products > 
 static inline uint32_t a8_packed_bytes(uint32_t n_products) { return 2 * ((n_products + 3u) & ~3u); }
 
 /* Tokens of a tile: all, or the power of two from 4 to 64 that fits, or 1 where 4 are too many, or 0 where none fits. */
-static inline uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products)
-{
-    uint32_t bytes = a8_packed_bytes(n_products), most = a8_tile_bytes(n_products), n = 64, all = (n_steps + 3u) & ~3u;
-    if (n_steps >= 4 && all * bytes <= most)
-        return all;
-    while (n * bytes > most && n > 0)
-        n /= 2;
-    return n_steps >= 4 && n >= 4 ? n : n > 0;
-}
+uint32_t a8_tile_tokens(uint32_t n_steps, uint32_t n_products);
 
 /* linear, conv1d: a tile; behind it first a token of a convolution with its padding, then a sum for each token if their
  * products do not fit into one pass. */
@@ -77,14 +113,7 @@ static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inp
 
 /* Keys of a head that are packed at a time: all, or enough for some queries in a row. 0 where too few fit: then keys and
  * values are read as they are, which takes whole words of channels. */
-static inline uint32_t a8_attention_tile(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
-{
-    uint32_t least = n_keys + 3 < n_steps ? n_keys + 3 : n_steps, most = 2 * n_keys < n_steps ? 2 * n_keys : n_steps;
-    uint32_t fit = A8_ATTENTION_TILE_BYTES / (2 * a8_packed_bytes(head_size));
-    if (least <= fit && least <= most)
-        return most < fit ? most : fit;
-    return head_size % 4 != 0 ? least : 0;
-}
+uint32_t a8_attention_tile(uint32_t n_steps, uint32_t n_keys, uint32_t head_size);
 
 /* windowed attention: n_keys = min(n_steps, left + right + 1) */
 static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)

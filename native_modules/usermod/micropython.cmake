@@ -1,4 +1,5 @@
 # User C module for ports that build with CMake (rp2, esp32): USER_C_MODULES=/path/to/native_modules/usermod/micropython.cmake
+# -DWITHOUT="conv1d stream" and -DPORTABLE=1 make it smaller, as in core/parts.mk.
 add_library(usermod_attn8 INTERFACE)
 
 set(ATTN8_CORE ${CMAKE_CURRENT_LIST_DIR}/../core)
@@ -24,4 +25,15 @@ if(ATTN8_XTENSA_MAC16)
     target_compile_definitions(usermod_attn8 INTERFACE A8_XTENSA_MAC16)
 endif()
 target_include_directories(usermod_attn8 INTERFACE ${ATTN8_CORE})
+separate_arguments(ATTN8_WITHOUT UNIX_COMMAND "${WITHOUT}")
+foreach(part IN LISTS ATTN8_WITHOUT)
+    if(NOT part MATCHES "^(conv1d|attention|norm|add|pool|table|stream)$")
+        message(FATAL_ERROR "WITHOUT: got ${part}, expected some of: conv1d attention norm add pool table stream")
+    endif()
+    string(TOUPPER ${part} part)
+    target_compile_definitions(usermod_attn8 INTERFACE A8_WITHOUT_${part})
+endforeach()
+if(PORTABLE)
+    target_compile_definitions(usermod_attn8 INTERFACE A8_PORTABLE)
+endif()
 target_link_libraries(usermod INTERFACE usermod_attn8)

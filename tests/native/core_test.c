@@ -315,6 +315,7 @@ static void run_windows(const char *model, const char *windows, const char *outp
     close_session(&s);
 }
 
+#ifndef A8_WITHOUT_STREAM
 /* A stream of a session; its state ends where its block ends. */
 typedef struct {
     session_t *s;
@@ -420,17 +421,20 @@ static void test_state(const char *path)
     free(t.state);
     close_session(&s);
 }
+#endif
 
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[1] : "";
     if (strcmp(mode, "run") == 0 && argc == 5)
         run_windows(argv[2], argv[3], argv[4]);
+#ifndef A8_WITHOUT_STREAM
     else if (strcmp(mode, "stream") == 0 && argc == 7)
         run_stream(argv[2], argv[3], argv[4], (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]));
     else if (strcmp(mode, "state") == 0)
         for (int i = 2; i < argc; i++)
             test_state(argv[i]);
+#endif
     else if (strcmp(mode, "codes") == 0)
         print_codes(argv[2]);
     else if (strcmp(mode, "api") == 0 || strcmp(mode, "arena") == 0)

@@ -5,10 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-
-from attn8 import arithmetic, graph, reference
 from m0plus import counted_core, unicorn_core  # noqa: F401
 from test_kernels import int8, packed_rows, requantize_rows
+
+from attn8 import arithmetic, graph, reference
 
 N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 100_000))
 
