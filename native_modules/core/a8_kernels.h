@@ -36,6 +36,11 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
 /* y (n_steps, n_outputs) = requantize(W x): n_output_steps = n_steps, kernel = stride = 1, pad_left = 0. */
 void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
 
+/* Of a target with A8_TARGET_PACKS: the weights for one token, n_steps = kernel = 1, in the a8_packed_product_bytes behind
+ * a flag; then y = requantize(W x) from them. x lies at a multiple of 4, y has room for n_outputs rounded up to 4. */
+void a8_pack_product(const a8_conv1d_t *op, uint32_t *packed);
+void a8_packed_token_s8(const a8_conv1d_t *op, int8_t *y, const int8_t *x, uint32_t *packed);
+
 /* q, k, v, y (n_steps, n_channels); keys i-left..i+right of query i, cut to x. k holds no -128. */
 typedef struct {
     const uint8_t *relative_bias; /* int32 (heads, left + right + 1) */
@@ -60,6 +65,11 @@ typedef struct {
 } a8_attention_step_t;
 
 void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
+
+/* Of a target with A8_TARGET_PACKS: the same with the newest key and value k, v (n_channels,), which go into
+ * a8_packed_ring_bytes; is_first: nothing is there yet. */
+void a8_packed_attention_step_s8(const a8_attention_step_t *op, uint32_t is_first, uint32_t *ring, const int8_t *q,
+                                 const int8_t *k, const int8_t *v, int8_t *y);
 
 /* x, y (n_steps, n_channels), 8 <= n_channels <= 256. */
 void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);

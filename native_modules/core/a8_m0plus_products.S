@@ -185,6 +185,7 @@ row_done:
     subs r0, #1
     str r0, [sp, #F_N_ROWS]
     bne next_row
+done:
     add sp, #FRAME
     pop {r4-r7}
     mov r8, r4
@@ -198,6 +199,13 @@ row_done:
     .type a8_m0plus_rows, %function
     .thumb_func
 a8_m0plus_rows:
+    movs r3, #0
+/* void a8_packed_token_s8(const a8_conv1d_t *op, int8_t *y, const int8_t *x, uint32_t *packed): the token takes the place
+ * of a row, and the rows that of tokens */
+    .global a8_packed_token_s8
+    .type a8_packed_token_s8, %function
+    .thumb_func
+a8_packed_token_s8:
     push {r4-r7, lr}
     mov r4, r8
     mov r5, r9
@@ -208,10 +216,14 @@ a8_m0plus_rows:
     movs r7, r0
     str r0, [sp, #F_OP]
     str r1, [sp, #F_Y]
+    movs r5, r3
     bl low_of
     str r1, [sp, #F_LOW]
     ldr r4, [r7, #OP_N_OUTPUTS]
-    str r4, [sp, #F_Y_STRIDE]
+    cmp r5, #0
+    beq 1f
+    b packed_token
+1:  str r4, [sp, #F_Y_STRIDE]
     str r4, [sp, #F_N_ROWS]
     movs r0, #3
     adds r1, r2, r0
@@ -290,7 +302,6 @@ pass:
     str r0, [sp, #F_TOKENS]
     subs r2, r2, r3
     str r2, [sp, #F_SKIP]
-    mov lr, r2
     adr r2, base
     movs r0, #PAIR_CODE
     muls r0, r1, r0
@@ -316,9 +327,150 @@ pass:
 4:  adds r0, r2, r0
     mov r11, r0
 
-/* r1: pairs of this pass. Rows at no multiple of 4 are first copied to where the pairs end: unpacking never
- * overtakes what it reads. */
 unpack_pass:
+    bl unpack
+    ldr r0, [sp, #F_END2]
+    ldr r1, [sp, #F_SPAN]
+    subs r0, r0, r1
+    ldr r5, [sp, #F_LEFT]
+    cmp r5, #0
+    bne 7f
+    ldr r1, [sp, #F_Y]
+    mov r9, r1
+    ldr r1, [sp, #F_SCALE]
+    lsrs r2, r1, #16
+    mov r12, r2
+    lsrs r1, r1, #8
+    subs r1, #1
+    movs r2, #1
+    lsls r2, r1
+    mov lr, r2
+    b block
+7:  ldr r1, [sp, #F_SKIP]
+    mov lr, r1
+    b block
+
+/* r2: token, r4: outputs, r5: biases, sums and weights, r7: op */
+packed_token:
+    str r2, [sp, #F_WEIGHTS]
+    adds r4, #3
+    lsrs r4, r4, #2
+    lsls r4, r4, #4
+    str r4, [sp, #F_SPAN] /* bytes of a word for each output */
+    str r5, [sp, #F_BIAS]
+    bl pairs_of
+    str r0, [sp, #F_LEFT]
+    adds r5, r5, r4
+    str r5, [sp, #F_SUMS]
+    cmp r0, #PAIRS
+    bls packed_pass
+    adds r5, r5, r4
+packed_pass: /* r5: weights */
+    str r5, [sp, #F_TOKENS]
+    movs r1, #PAIRS
+    movs r4, r1
+    ldr r2, [sp, #F_SUMS]
+    adr r3, packed_sums
+    ldr r0, [sp, #F_LEFT]
+    subs r0, r0, r1
+    bhi 1f
+    adds r1, r1, r0
+    adds r4, r1, #1 /* the scales */
+    ldr r2, [sp, #F_Y]
+    adr r3, packed_requantize
+1:  str r0, [sp, #F_LEFT]
+    mov r9, r2
+    adds r3, #1
+    mov r11, r3
+    ldr r0, [sp, #F_SPAN]
+    muls r4, r0, r4
+    adds r4, r4, r5
+    mov r12, r4
+    adr r2, base
+    movs r0, #PAIR_CODE
+    muls r0, r1, r0
+    ldr r3, [r2, #body_at - base]
+    adds r3, r2, r3
+    subs r3, r3, r0
+    mov r10, r3
+    ldr r6, [sp, #F_WEIGHTS]
+    bl unpack
+    ldr r0, [sp, #F_BIAS]
+    mov r8, r0
+    ldr r0, [sp, #F_SUMS]
+    str r0, [sp, #F_BIAS]
+    ldr r0, [sp, #F_LOW]
+    mov lr, r0
+    ldr r0, [sp, #F_TOKENS]
+packed_block:
+    mov r1, r8
+    ldm r1!, {r4-r7}
+    mov r8, r1
+    bx r10
+
+    .align 2
+packed_sums:
+    mov r1, r9
+    stm r1!, {r4-r7}
+    mov r9, r1
+    cmp r0, r12
+    bne packed_block
+    movs r5, r0
+    b packed_pass
+
+    .align 2
+packed_requantize:
+    .irp lane, 4, 5, 6, 7
+    .if \lane == 4 || \lane == 6
+    ldm r0!, {r1, r2}
+    .else
+    movs r1, r2
+    .endif
+    lsrs r3, r1, #16
+    asrs r\lane, r3
+    sxth r3, r\lane
+    cmp r3, r\lane
+    bne packed_wide\lane
+    uxth r3, r1
+    muls r\lane, r3, r\lane
+    lsrs r3, r1, #24
+    asrs r\lane, r3
+    movs r3, #0
+    adcs r\lane, r3
+packed_shifted\lane:
+    .endr
+    mov r1, lr
+    mov r2, r9
+    .irp lane, 4, 5, 6, 7
+    cmp r\lane, r1
+    blt packed_low\lane
+    cmp r\lane, #127
+    bgt packed_high\lane
+packed_clamped\lane:
+    strb r\lane, [r2, #\lane - 4]
+    .endr
+    adds r2, #4
+    mov r9, r2
+    cmp r0, r12
+    bne packed_block
+    b done
+    .irp lane, 4, 5, 6, 7
+packed_wide\lane:
+    asrs r\lane, r\lane, #31
+    movs r3, #127
+    eors r\lane, r3
+    b packed_shifted\lane
+packed_low\lane:
+    movs r\lane, r1
+    b packed_clamped\lane
+packed_high\lane:
+    movs r\lane, #127
+    b packed_clamped\lane
+    .endr
+
+/* r1: pairs of this pass, r6: weights. Rows at no multiple of 4 are first copied to where the pairs end: unpacking never
+ * overtakes what it reads. */
+unpack:
     adr r2, base
     ldr r4, [r2, #mask - base]
     ldr r5, [r2, #flip - base]
@@ -342,10 +494,10 @@ unpack_pass:
     subs r6, r7, r2
     subs r3, r6, r2
 6:  lsls r0, r1, #30
-    beq unpack
+    beq unpack_words
     ldm r6!, {r1}
     b unpack_second
-unpack:
+unpack_words:
     ldm r6!, {r1, r2}
     eors r1, r5
     movs r0, r1
@@ -366,25 +518,8 @@ unpack_second:
     add r1, r8
     stm r3!, {r0, r1}
     cmp r3, r7
-    bne unpack
-
-    ldr r0, [sp, #F_END2]
-    ldr r1, [sp, #F_SPAN]
-    subs r0, r0, r1
-    ldr r5, [sp, #F_LEFT]
-    cmp r5, #0
-    bne 7f
-    ldr r1, [sp, #F_Y]
-    mov r9, r1
-    ldr r1, [sp, #F_SCALE]
-    lsrs r2, r1, #16
-    mov r12, r2
-    lsrs r1, r1, #8
-    subs r1, #1
-    movs r2, #1
-    lsls r2, r1
-    mov lr, r2
-7:  b block
+    bne unpack_words
+    bx lr
 
     .align 2
 base:

@@ -24,6 +24,7 @@ typedef struct {
     uint16_t n_steps;
     uint16_t n_channels;
     uint8_t last_step; /* last step of a run that reads it (step i + 1 runs op i); 0: never read */
+    uint8_t stream;    /* a8_stream.c */
     uint16_t scratch_words; /* a8_op_scratch_bytes / 4 of the op that makes it */
 } a8_tensor_t;
 
@@ -93,6 +94,8 @@ typedef struct {
     uint32_t arena_bytes;
     uint32_t live_bytes; /* the largest sum of blocks that live in one step: no plan can be smaller */
     uint32_t macs;
+    int32_t stream_bytes;  /* of a stream's state, or A8_ERR_STREAM */
+    uint32_t packed_bytes; /* that a packed one has in addition */
     uint32_t input_rows; /* offsets in the file */
     uint32_t thresholds;
     uint32_t golden;
@@ -123,6 +126,9 @@ uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op);
 /* Places every tensor and the scratch of every op; sets arena_bytes and live_bytes. */
 void a8_plan(a8_model_t *m);
 
+/* Decides whether the model can run as a stream; sets stream_bytes and packed_bytes. */
+void a8_plan_stream(a8_model_t *m);
+
 /* Bytes of one window: T*C of the input type. */
 uint32_t a8_input_bytes(const a8_model_t *m);
 
@@ -134,8 +140,9 @@ int32_t a8_run(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint
 void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t n_steps);
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
-/* Op i on the first token; it is one that looks at each token alone: linear, norm, add or table. */
-void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
+/* Op i on its first n_steps tokens; it is one without weights that looks at each token alone: norm, add or table. */
+void a8_run_elements(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i,
+                     uint32_t n_steps);
 
 /* What a8_run checks, but for the input: MOVED, BUSY, MEMORY, ALIGNMENT, OUTPUT. */
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

@@ -1,6 +1,7 @@
-/* Streams. The state is its head, then the part of each op that keeps tokens, in their order, then, if no pool is before
- * them, the outputs of the last token. Each part begins with a8_ring_t; where the others lie is computed anew at every
- * pass, from the model alone.
+/* Streams. The state is its head, then the part of each op that keeps something, in their order, then, if no pool is
+ * before them, the outputs of the last token. Where the parts lie is computed anew at every pass, from the model alone.
+ * A part begins with a8_ring_t where tokens are kept; in a packed state it ends with weights as this target's kernels
+ * like them best, and attention keeps packed keys and values.
  */
 #include "a8_stream.h"
 
@@ -20,21 +21,17 @@ typedef struct {
     uint16_t n_tokens;
 } a8_ring_t;
 
-/* A set of tensors. */
-typedef struct {
-    uint32_t bits[A8_MAX_OPS / 32 + 1];
-} set_t;
-
-static inline int has(const set_t *s, uint32_t id) { return (int)(s->bits[id / 32] >> id % 32 & 1); }
-static inline void put(set_t *s, uint32_t id) { s->bits[id / 32] |= (uint32_t)1 << id % 32; }
+/* a8_tensor_t.stream: whether this pass made a token of a tensor, or it lies behind a pool. */
+enum { STALE, FRESH, BEHIND };
 
 /* What all steps of a push need. */
 typedef struct {
-    const a8_model_t *m;
+    a8_model_t *m;
     const uint8_t *file;
     void *arena;
     const void *sample;
     uint8_t *state;
+    uint32_t packed;
 } push_t;
 
 static uint32_t n_sources(const a8_op_t *op)
@@ -43,34 +40,28 @@ static uint32_t n_sources(const a8_op_t *op)
 }
 
 /* Bytes that an op keeps of what is before a pool. */
-static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
+static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op, uint32_t packed)
 {
     const a8_tensor_t *x = a8_tensor(m, op->source[0]);
-    uint32_t d = x->n_channels;
-    if (op->code == A8_OP_CONV1D_S8)
-        return RING_BYTES + a8_padded(op->as.product.kernel * d);
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
-        return RING_BYTES + 2 * a8_padded((op->as.attention.left + 1u) * d);
+    uint32_t d = x->n_channels, span, n = 0;
+    if (op->code <= A8_OP_CONV1D_S8) {
+        d *= op->as.product.kernel;
+        if (packed)
+            n = a8_packed_product_bytes(d, op->output.n_channels);
+        return op->code == A8_OP_LINEAR_S8 ? n : RING_BYTES + a8_padded(d) + n;
+    }
+    if (op->code == A8_OP_WINDOWED_ATTENTION_S8) {
+        span = op->as.attention.left + 1u;
+        if (packed)
+            n = a8_packed_ring_bytes(span, d, op->as.attention.heads);
+        return RING_BYTES + (n > 0 ? n : 2 * a8_padded(span * d));
+    }
     return op->code == A8_OP_MEAN_POOL_S8 ? RING_BYTES + 4 * d + a8_padded(x->n_steps * d) : 0;
 }
 
-/* Adds op i to the set if its output lies behind a pool; says whether its source does. */
-static int follows_pool(const a8_op_t *op, uint32_t i, set_t *pooled)
+static int is_pooled(const a8_model_t *m, uint32_t id)
 {
-    int follows = has(pooled, op->source[0]);
-    if (follows || op->code == A8_OP_MEAN_POOL_S8)
-        put(pooled, i + 1);
-    return follows;
-}
-
-static uint32_t state_bytes_of(const a8_model_t *m)
-{
-    set_t pooled = {{0}};
-    uint32_t n = HEAD_BYTES;
-    for (uint32_t i = 0; i < m->n_ops; i++)
-        if (!follows_pool(&m->ops[i], i, &pooled))
-            n += op_bytes(m, &m->ops[i]);
-    return n + (has(&pooled, m->n_ops) ? 0 : a8_padded(m->n_outputs));
+    return id > 0 && (m->ops[id - 1].code == A8_OP_MEAN_POOL_S8 || m->ops[id - 1].output.stream == BEHIND);
 }
 
 /* Token i of a tensor is complete with sample i*stride + delay. */
@@ -94,22 +85,22 @@ static timing_t timing_of(const a8_model_t *m, uint32_t id)
     return t;
 }
 
-static int all_pooled(const a8_op_t *op, const set_t *pooled)
+static int all_pooled(const a8_model_t *m, const a8_op_t *op)
 {
     uint32_t s = 0;
-    while (s < n_sources(op) && has(pooled, op->source[s]))
+    while (s < n_sources(op) && is_pooled(m, op->source[s]))
         s++;
     return s == n_sources(op);
 }
 
 /* Whether an op with a source that is not pooled knows its tokens when they come. */
-static int is_causal(const a8_model_t *m, uint32_t i, const set_t *pooled)
+static int is_causal(const a8_model_t *m, uint32_t i)
 {
     const a8_op_t *op = &m->ops[i];
     timing_t first = timing_of(m, op->source[0]), t = timing_of(m, i + 1);
     for (uint32_t s = 1; s < n_sources(op); s++) {
         timing_t other = timing_of(m, op->source[s]);
-        if (has(pooled, op->source[s]) || other.stride != first.stride || other.delay != first.delay)
+        if (is_pooled(m, op->source[s]) || other.stride != first.stride || other.delay != first.delay)
             return 0;
     }
     if (op->code == A8_OP_CONV1D_S8 && op->as.product.pad_right > 0)
@@ -119,45 +110,88 @@ static int is_causal(const a8_model_t *m, uint32_t i, const set_t *pooled)
     return t.stride <= A8_MAX_STREAM_STEPS && t.delay <= A8_MAX_STREAM_STEPS;
 }
 
-int32_t a8_stream_bytes(const a8_model_t *m)
+void a8_plan_stream(a8_model_t *m)
 {
-    set_t pooled = {{0}};
-    for (uint32_t i = 0; i < m->n_ops; i++)
-        if (follows_pool(&m->ops[i], i, &pooled) ? !all_pooled(&m->ops[i], &pooled) : !is_causal(m, i, &pooled))
-            return A8_ERR_STREAM;
-    return (int32_t)state_bytes_of(m);
+    uint32_t n = HEAD_BYTES;
+    m->packed_bytes = 0;
+    m->stream_bytes = A8_ERR_STREAM;
+    m->input.stream = FRESH;
+    for (uint32_t i = 0; i < m->n_ops; i++) {
+        a8_op_t *op = &m->ops[i];
+        op->output.stream = is_pooled(m, op->source[0]) ? BEHIND : STALE;
+        if (op->output.stream == BEHIND ? !all_pooled(m, op) : !is_causal(m, i))
+            return;
+        if (op->output.stream != BEHIND) {
+            n += op_bytes(m, op, 0);
+            m->packed_bytes += op_bytes(m, op, 1) - op_bytes(m, op, 0);
+        }
+    }
+    m->stream_bytes = (int32_t)(n + (is_pooled(m, m->n_ops) ? 0 : a8_padded(m->n_outputs)));
 }
 
+int32_t a8_stream_bytes(const a8_model_t *m) { return m->stream_bytes; }
+
+uint32_t a8_stream_packed_bytes(const a8_model_t *m) { return m->packed_bytes; }
+
+/* Returns whether there is room for what is packed, or an error. */
 static int32_t check_state(const a8_model_t *m, const void *state, uint32_t state_bytes)
 {
+    if (m->stream_bytes < 0)
+        return m->stream_bytes;
     if ((uintptr_t)state % A8_ARENA_ALIGNMENT != 0)
         return A8_ERR_ALIGNMENT;
-    return state_bytes < state_bytes_of(m) ? A8_ERR_MEMORY : A8_OK;
+    if (state_bytes < (uint32_t)m->stream_bytes)
+        return A8_ERR_MEMORY;
+    return state_bytes - (uint32_t)m->stream_bytes >= m->packed_bytes;
 }
 
 int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, uint32_t hop)
 {
-    set_t pooled = {{0}};
     head_t *head = state;
     uint8_t *at = (uint8_t *)state + HEAD_BYTES;
-    int32_t err = check_state(m, state, state_bytes);
-    if (err != A8_OK)
-        return err;
+    int32_t packed = check_state(m, state, state_bytes);
+    if (packed < 0)
+        return packed;
     memset(state, 0, state_bytes);
     head->hop = hop > 0 ? hop : 1;
     head->due = m->n_steps;
     for (uint32_t i = 0; i < m->n_ops; i++) {
         const a8_op_t *op = &m->ops[i];
-        if (follows_pool(op, i, &pooled))
+        if (op->output.stream == BEHIND)
             continue;
         if (op->code == A8_OP_CONV1D_S8) /* the padding, of zeros */
             ((a8_ring_t *)(void *)at)->n_tokens = op->as.product.pad_left;
-        at += op_bytes(m, op);
+        at += op_bytes(m, op, (uint32_t)packed);
     }
     return A8_OK;
 }
 
 static const int8_t *token(const push_t *p, uint32_t id) { return a8_tensor_data(p->m, p->arena, p->sample, id); }
+
+/* A linear op, or a convolution of which all taps lie one after the other, on one token. `packed` is what its part ends
+ * with: 0, then, from the first token after a reset on, 1 and the packed weights. */
+static void product_token(const push_t *p, const a8_op_t *op, const int8_t *x, uint32_t n_inputs, uint32_t *packed)
+{
+    a8_conv1d_t linear = {
+        p->file + op->rows, (const int8_t *)p->file + op->weights, 1, n_inputs, 1, op->output.n_channels, 1, 1, 0,
+        op->as.product.clamp, (uint8_t *)p->arena + op->scratch};
+    int8_t *y = (int8_t *)p->arena + op->output.offset;
+#ifdef A8_TARGET_PACKS
+    if (p->packed && a8_packed_product_bytes(n_inputs, op->output.n_channels) > 0) {
+        if (*packed == 0) {
+            *packed = 1; /* before: an interrupt may reset the stream */
+            a8_pack_product(&linear, packed + 1);
+        }
+        if (op->source[0] == 0) /* the caller's bytes, at any address, may end at once */
+            x = memcpy(linear.scratch, x, n_inputs);
+        a8_packed_token_s8(&linear, y, x, packed + 1);
+        return;
+    }
+#else
+    (void)packed;
+#endif
+    a8_linear_s8(&linear, x, y);
+}
 
 /* Gives a convolution a token; runs it, as a linear op on all tokens under the kernel, when it has enough of them. */
 static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
@@ -174,10 +208,7 @@ static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     ring->n_tokens = (uint16_t)++n;
     if (n < kernel)
         return 0;
-    a8_conv1d_t linear = {
-        p->file + op->rows, (const int8_t *)p->file + op->weights, 1, kernel * d, 1, op->output.n_channels, 1, 1, 0,
-        op->as.product.clamp, (uint8_t *)p->arena + op->scratch};
-    a8_linear_s8(&linear, tokens, (int8_t *)p->arena + op->output.offset);
+    product_token(p, op, tokens, kernel * d, (uint32_t *)(void *)(tokens + a8_padded(kernel * d)));
     uint32_t kept = kernel > stride ? kernel - stride : 0;
     memmove(tokens, tokens + (kernel - kept) * d, kept * d);
     ring->n_tokens = (uint16_t)kept;
@@ -198,10 +229,11 @@ static a8_ring_t next_place(a8_ring_t *ring, uint32_t size)
 static void attention_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
 {
     uint32_t d = op->output.n_channels, span = op->as.attention.left + 1u;
+    uint32_t is_first = ring->n_tokens == 0;
     a8_ring_t next = next_place(ring, span);
     int8_t *keys = (int8_t *)(ring + 1), *values = keys + a8_padded(span * d);
-    memcpy(keys + next.newest * d, token(p, op->source[1]), d);
-    memcpy(values + next.newest * d, token(p, op->source[2]), d);
+    const int8_t *q = token(p, op->source[0]), *k = token(p, op->source[1]), *v = token(p, op->source[2]);
+    int8_t *y = (int8_t *)p->arena + op->output.offset;
     a8_attention_step_t step = {p->file + op->rows,
                                 (uint8_t *)p->arena + op->scratch,
                                 &op->as.attention,
@@ -209,7 +241,17 @@ static void attention_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
                                 span,
                                 next.newest,
                                 next.n_tokens};
-    a8_attention_step_s8(&step, token(p, op->source[0]), keys, values, (int8_t *)p->arena + op->output.offset);
+#ifdef A8_TARGET_PACKS
+    if (p->packed && a8_packed_ring_bytes(span, d, op->as.attention.heads) > 0) {
+        a8_packed_attention_step_s8(&step, is_first, (uint32_t *)(void *)keys, q, k, v, y);
+        return;
+    }
+#else
+    (void)is_first;
+#endif
+    memcpy(keys + next.newest * d, k, d);
+    memcpy(values + next.newest * d, v, d);
+    a8_attention_step_s8(&step, q, keys, values, y);
 }
 
 static void pool_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
@@ -220,68 +262,69 @@ static void pool_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     a8_pool_push_s8(x->n_channels, token(p, op->source[0]), tokens + next_place(ring, x->n_steps).newest * x->n_channels, sums);
 }
 
-/* Gives op i a token of its source; says whether it has made one. */
+/* Gives op i a token of its source; says whether it has made one that others wait for. */
 static int run_token(const push_t *p, uint32_t i, a8_ring_t *ring)
 {
     const a8_op_t *op = &p->m->ops[i];
     if (op->code == A8_OP_CONV1D_S8)
         return conv1d_token(p, op, ring);
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+    if (op->code == A8_OP_LINEAR_S8)
+        product_token(p, op, token(p, op->source[0]), a8_tensor(p->m, op->source[0])->n_channels, (uint32_t *)(void *)ring);
+    else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
         attention_token(p, op, ring);
     else if (op->code == A8_OP_MEAN_POOL_S8)
         pool_token(p, op, ring);
     else
-        a8_run_token_op(p->m, p->file, p->arena, p->sample, i);
-    return 1;
+        a8_run_elements(p->m, p->file, p->arena, p->sample, i, 1);
+    return op->code != A8_OP_MEAN_POOL_S8;
 }
 
 /* One sample through all ops in front of the pools. */
 static void pass_sample(const push_t *p)
 {
-    set_t pooled = {{0}}, fresh = {{1}};
     uint8_t *at = p->state + HEAD_BYTES;
     a8_run_input(p->m, p->file, p->arena, p->sample, 1);
     for (uint32_t i = 0; i < p->m->n_ops; i++) {
-        if (follows_pool(&p->m->ops[i], i, &pooled))
+        a8_op_t *op = &p->m->ops[i];
+        if (op->output.stream == BEHIND)
             continue;
-        if (has(&fresh, p->m->ops[i].source[0]) && run_token(p, i, (a8_ring_t *)(void *)at))
-            put(&fresh, i + 1);
-        at += op_bytes(p->m, &p->m->ops[i]);
+        op->output.stream = a8_tensor(p->m, op->source[0])->stream == FRESH && run_token(p, i, (a8_ring_t *)(void *)at);
+        at += op_bytes(p->m, op, p->packed);
     }
-    if (has(&fresh, p->m->n_ops) && !has(&pooled, p->m->n_ops))
+    if (a8_tensor(p->m, p->m->n_ops)->stream == FRESH)
         memcpy(at, token(p, p->m->n_ops), p->m->n_outputs);
 }
 
 /* The pools and what follows them. */
 static void pass_output(const push_t *p, int8_t *output)
 {
-    set_t pooled = {{0}};
     uint8_t *at = p->state + HEAD_BYTES;
     for (uint32_t i = 0; i < p->m->n_ops; i++) {
         const a8_op_t *op = &p->m->ops[i];
-        if (follows_pool(op, i, &pooled)) {
+        if (op->output.stream == BEHIND) {
             a8_run_op(p->m, p->file, p->arena, p->sample, i);
             continue;
         }
         if (op->code == A8_OP_MEAN_POOL_S8)
             a8_pool_sums_s8(&op->as.pool, op->output.n_channels, (int32_t *)(void *)(at + RING_BYTES),
                             (int8_t *)p->arena + op->output.offset);
-        at += op_bytes(p->m, op);
+        at += op_bytes(p->m, op, p->packed);
     }
-    memcpy(output, has(&pooled, p->m->n_ops) ? (const void *)token(p, p->m->n_ops) : at, p->m->n_outputs);
+    memcpy(output, is_pooled(p->m, p->m->n_ops) ? (const void *)token(p, p->m->n_ops) : at, p->m->n_outputs);
 }
 
 int32_t a8_stream_push(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, void *state,
                        uint32_t state_bytes, const void *samples, uint32_t samples_bytes, int8_t *output,
                        uint32_t output_bytes)
 {
-    push_t p = {m, file, arena, samples, state};
     head_t *head = state;
-    int32_t n_outputs = 0, err = a8_check_run(m, file, n, arena, arena_bytes, output_bytes);
-    if (err == A8_OK)
-        err = check_state(m, state, state_bytes);
+    int32_t n_outputs = 0, packed, err = a8_check_run(m, file, n, arena, arena_bytes, output_bytes);
     if (err != A8_OK)
         return err;
+    packed = check_state(m, state, state_bytes);
+    if (packed < 0)
+        return packed;
+    push_t p = {m, file, arena, samples, state, (uint32_t)packed};
     uint32_t sample_bytes = m->n_channels * (m->input_type == A8_INPUT_INT16 ? 2u : 1u);
     if (samples_bytes == 0 || samples_bytes % sample_bytes != 0)
         return A8_ERR_INPUT;

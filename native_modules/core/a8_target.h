@@ -16,6 +16,7 @@
 #define A8_KERNELS_ADD_EXTERNAL
 #define A8_KERNELS_TABLE_EXTERNAL
 #define A8_KERNELS_INPUT_EXTERNAL
+#define A8_TARGET_PACKS /* a8_pack_product, a8_packed_token_s8, a8_packed_attention_step_s8 */
 #endif
 
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */
@@ -75,7 +76,38 @@ static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_k
     return A8_ATTENTION_WORK_BYTES + ((head_size + 3u) & ~3u) + packed + 4 * ((n_keys + 4u) & ~3u);
 }
 
+/* Bytes of the weights of linear or conv1d for a packed stream, or 0 if there is no scratch for a token: a flag, a bias and
+ * a scale for each output, rounded up to 4, a sum if the products take several passes, and two bytes a weight. */
+static inline uint32_t a8_packed_product_bytes(uint32_t n_products, uint32_t n_outputs)
+{
+    uint32_t bytes = a8_packed_bytes(n_products);
+    if (bytes > a8_tile_bytes(n_products))
+        return 0;
+    return 4 + ((n_outputs + 3u) & ~3u) * ((n_products > 2 * A8_PASS_PAIRS ? 12 : 8) + bytes);
+}
+
+/* Bytes of packed keys and values and of the biases of all places, twice; 0 where heads are no whole words. */
+static inline uint32_t a8_packed_ring_bytes(uint32_t span, uint32_t n_channels, uint32_t heads)
+{
+    return n_channels / heads % 4 != 0 ? 0 : span * (4 * n_channels + 8 * heads);
+}
+
 #else
+
+static inline uint32_t a8_packed_product_bytes(uint32_t n_products, uint32_t n_outputs)
+{
+    (void)n_products;
+    (void)n_outputs;
+    return 0;
+}
+
+static inline uint32_t a8_packed_ring_bytes(uint32_t span, uint32_t n_channels, uint32_t heads)
+{
+    (void)span;
+    (void)n_channels;
+    (void)heads;
+    return 0;
+}
 
 static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
 {
