@@ -202,29 +202,28 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
     }
 }
 
-/* Keys and values of all places as in a tile, then for each head its biases twice: those of the places in their order
- * begin somewhere in it. */
-void a8_packed_attention_step_s8(const a8_attention_step_t *op, uint32_t is_first, uint32_t *ring, const int8_t *q,
-                                 const int8_t *k, const int8_t *v, int8_t *y)
+/* Keys and values of all places as in a tile; behind the values for each head its biases, twice: those of the places in
+ * their order begin somewhere in it. */
+void a8_packed_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v,
+                                 uint32_t *keys, uint32_t *values, int8_t *y)
 {
     uint32_t d = op->n_channels, span = op->span, head_size = d / op->fields->heads, head_words = span * head_size / 2;
-    uint32_t *values = ring + span * d / 2, *bias = values + span * d / 2;
+    uint32_t *bias = values + span * d / 2, first = op->n_keys < span;
     work_t *w = new_work(op->scratch, op->fields, head_size, 0);
-    if (is_first)
-        for (uint32_t h = 0; h < 2 * op->fields->heads; h++)
+    if (op->n_keys == 1)
+        for (uint32_t h = 0; h < 2u * op->fields->heads; h++)
             memcpy(bias + h * span, op->relative_bias + h / 2 * 4 * span, 4 * span);
     pack_t p = {4, 8 * span, 4 * span, d / 4, 0u - 0x00800080u};
-    a8_m0plus_pack_column(&p, k, ring + op->newest, 4);
+    a8_m0plus_pack_column(&p, k, keys + op->newest, 4);
     p.second = 4;
     p.added = 0;
     a8_m0plus_pack_column(&p, v, values + 2 * op->newest, 4);
-    uint32_t first = op->n_keys < span; /* the first token of all lies at place 1 */
     bias += span - 1 - op->newest + first;
     w->attend.key_row = 4 * span;
     w->attend.value_group = 8 * span;
     w->attend.stride = 0;
-    for (uint32_t c = 0; c < d; c += head_size, ring += head_words, values += head_words, bias += 2 * span) {
-        w->attend.keys = (const int8_t *)(ring + first);
+    for (uint32_t c = 0; c < d; c += head_size, keys += head_words, values += head_words, bias += 2 * span) {
+        w->attend.keys = (const int8_t *)(keys + first);
         w->attend.values = (const int8_t *)(values + 2 * first);
         attend(w, q + c, (const uint8_t *)bias, y + c, op->n_keys, head_size);
     }

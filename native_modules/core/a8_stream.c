@@ -1,7 +1,6 @@
-/* Streams. The state is its head, then the part of each op that keeps something, in their order, then, if no pool is
- * before them, the outputs of the last token. Where the parts lie is computed anew at every pass, from the model alone.
- * A part begins with a8_ring_t where tokens are kept; in a packed state it ends with weights as this target's kernels
- * like them best, and attention keeps packed keys and values.
+/* Streams. The state is its head, then the part of each op that keeps tokens, in their order, then, if no pool is before
+ * them, the outputs of the last token. Each part begins with a8_ring_t. A packed state goes on with weights as this
+ * target's kernels like them best, and with values; their keys lie packed in the part of the op.
  */
 #include "a8_stream.h"
 
@@ -40,23 +39,26 @@ static uint32_t n_sources(const a8_op_t *op)
 }
 
 /* Bytes that an op keeps of what is before a pool. */
-static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op, uint32_t packed)
+static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
 {
     const a8_tensor_t *x = a8_tensor(m, op->source[0]);
-    uint32_t d = x->n_channels, span, n = 0;
-    if (op->code <= A8_OP_CONV1D_S8) {
-        d *= op->as.product.kernel;
-        if (packed)
-            n = a8_packed_product_bytes(d, op->output.n_channels);
-        return op->code == A8_OP_LINEAR_S8 ? n : RING_BYTES + a8_padded(d) + n;
-    }
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8) {
-        span = op->as.attention.left + 1u;
-        if (packed)
-            n = a8_packed_ring_bytes(span, d, op->as.attention.heads);
-        return RING_BYTES + (n > 0 ? n : 2 * a8_padded(span * d));
-    }
+    uint32_t d = x->n_channels;
+    if (op->code == A8_OP_CONV1D_S8)
+        return RING_BYTES + a8_padded(op->as.product.kernel * d);
+    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+        return RING_BYTES + 2 * a8_padded((op->as.attention.left + 1u) * d);
     return op->code == A8_OP_MEAN_POOL_S8 ? RING_BYTES + 4 * d + a8_padded(x->n_steps * d) : 0;
+}
+
+/* Bytes that it has in a packed state besides. */
+static uint32_t packed_bytes(const a8_model_t *m, const a8_op_t *op)
+{
+    uint32_t d = a8_tensor(m, op->source[0])->n_channels;
+    if (op->code == A8_OP_LINEAR_S8 || op->code == A8_OP_CONV1D_S8)
+        return a8_packed_product_bytes(op->as.product.kernel * d, op->output.n_channels);
+    if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
+        return a8_packed_ring_bytes(op->as.attention.left + 1u, d, op->as.attention.heads);
+    return 0;
 }
 
 static int is_pooled(const a8_model_t *m, uint32_t id)
@@ -112,21 +114,26 @@ static int is_causal(const a8_model_t *m, uint32_t i)
 
 void a8_plan_stream(a8_model_t *m)
 {
-    uint32_t n = HEAD_BYTES;
+    uint32_t at = HEAD_BYTES, i;
     m->packed_bytes = 0;
     m->stream_bytes = A8_ERR_STREAM;
     m->input.stream = FRESH;
-    for (uint32_t i = 0; i < m->n_ops; i++) {
+    for (i = 0; i < m->n_ops; i++) {
         a8_op_t *op = &m->ops[i];
         op->output.stream = is_pooled(m, op->source[0]) ? BEHIND : STALE;
         if (op->output.stream == BEHIND ? !all_pooled(m, op) : !is_causal(m, i))
             return;
-        if (op->output.stream != BEHIND) {
-            n += op_bytes(m, op, 0);
-            m->packed_bytes += op_bytes(m, op, 1) - op_bytes(m, op, 0);
-        }
+        op->state = at;
+        if (op->output.stream != BEHIND)
+            at += op_bytes(m, op);
     }
-    m->stream_bytes = (int32_t)(n + (is_pooled(m, m->n_ops) ? 0 : a8_padded(m->n_outputs)));
+    at += is_pooled(m, i) ? 0 : a8_padded(m->n_outputs);
+    m->stream_bytes = (int32_t)at;
+    for (i = 0; i < m->n_ops; i++) {
+        uint32_t n = m->ops[i].output.stream == BEHIND ? 0 : packed_bytes(m, &m->ops[i]);
+        m->ops[i].packed = n > 0 ? at + m->packed_bytes : 0;
+        m->packed_bytes += n;
+    }
 }
 
 int32_t a8_stream_bytes(const a8_model_t *m) { return m->stream_bytes; }
@@ -145,10 +152,11 @@ static int32_t check_state(const a8_model_t *m, const void *state, uint32_t stat
     return state_bytes - (uint32_t)m->stream_bytes >= m->packed_bytes;
 }
 
+static a8_ring_t *ring_of(const a8_op_t *op, void *state) { return (a8_ring_t *)(void *)((uint8_t *)state + op->state); }
+
 int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, uint32_t hop)
 {
     head_t *head = state;
-    uint8_t *at = (uint8_t *)state + HEAD_BYTES;
     int32_t packed = check_state(m, state, state_bytes);
     if (packed < 0)
         return packed;
@@ -157,27 +165,31 @@ int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, 
     head->due = m->n_steps;
     for (uint32_t i = 0; i < m->n_ops; i++) {
         const a8_op_t *op = &m->ops[i];
-        if (op->output.stream == BEHIND)
-            continue;
-        if (op->code == A8_OP_CONV1D_S8) /* the padding, of zeros */
-            ((a8_ring_t *)(void *)at)->n_tokens = op->as.product.pad_left;
-        at += op_bytes(m, op, (uint32_t)packed);
+        if (op->code == A8_OP_CONV1D_S8 && op->output.stream != BEHIND) /* the padding, of zeros */
+            ring_of(op, state)->n_tokens = op->as.product.pad_left;
     }
     return A8_OK;
 }
 
 static const int8_t *token(const push_t *p, uint32_t id) { return a8_tensor_data(p->m, p->arena, p->sample, id); }
 
-/* A linear op, or a convolution of which all taps lie one after the other, on one token. `packed` is what its part ends
- * with: 0, then, from the first token after a reset on, 1 and the packed weights. */
-static void product_token(const push_t *p, const a8_op_t *op, const int8_t *x, uint32_t n_inputs, uint32_t *packed)
+/* What an op has in a packed state, or NULL. */
+static uint32_t *packed_of(const push_t *p, const a8_op_t *op)
+{
+    return p->packed && op->packed > 0 ? (uint32_t *)(void *)(p->state + op->packed) : NULL;
+}
+
+/* A linear op, or a convolution of which all taps lie one after the other, on one token. What is packed begins with 0,
+ * from the first token after a reset on with 1. */
+static void product_token(const push_t *p, const a8_op_t *op, const int8_t *x, uint32_t n_inputs)
 {
     a8_conv1d_t linear = {
         p->file + op->rows, (const int8_t *)p->file + op->weights, 1, n_inputs, 1, op->output.n_channels, 1, 1, 0,
         op->as.product.clamp, (uint8_t *)p->arena + op->scratch};
     int8_t *y = (int8_t *)p->arena + op->output.offset;
 #ifdef A8_TARGET_PACKS
-    if (p->packed && a8_packed_product_bytes(n_inputs, op->output.n_channels) > 0) {
+    uint32_t *packed = packed_of(p, op);
+    if (packed != NULL) {
         if (*packed == 0) {
             *packed = 1; /* before: an interrupt may reset the stream */
             a8_pack_product(&linear, packed + 1);
@@ -187,16 +199,15 @@ static void product_token(const push_t *p, const a8_op_t *op, const int8_t *x, u
         a8_packed_token_s8(&linear, y, x, packed + 1);
         return;
     }
-#else
-    (void)packed;
 #endif
     a8_linear_s8(&linear, x, y);
 }
 
-/* Gives a convolution a token; runs it, as a linear op on all tokens under the kernel, when it has enough of them. */
-static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
+/* Gives a convolution a token; runs it when it has all that lie under the kernel. */
+static int conv1d_token(const push_t *p, const a8_op_t *op)
 {
     uint32_t d = a8_tensor(p->m, op->source[0])->n_channels, kernel = op->as.product.kernel, stride = op->as.product.stride;
+    a8_ring_t *ring = ring_of(op, p->state);
     int8_t *tokens = (int8_t *)(ring + 1);
     if (ring->newest > 0) {
         ring->newest--;
@@ -208,7 +219,7 @@ static int conv1d_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
     ring->n_tokens = (uint16_t)++n;
     if (n < kernel)
         return 0;
-    product_token(p, op, tokens, kernel * d, (uint32_t *)(void *)(tokens + a8_padded(kernel * d)));
+    product_token(p, op, tokens, kernel * d);
     uint32_t kept = kernel > stride ? kernel - stride : 0;
     memmove(tokens, tokens + (kernel - kept) * d, kept * d);
     ring->n_tokens = (uint16_t)kept;
@@ -226,11 +237,10 @@ static a8_ring_t next_place(a8_ring_t *ring, uint32_t size)
     return next;
 }
 
-static void attention_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
+static void attention_token(const push_t *p, const a8_op_t *op)
 {
     uint32_t d = op->output.n_channels, span = op->as.attention.left + 1u;
-    uint32_t is_first = ring->n_tokens == 0;
-    a8_ring_t next = next_place(ring, span);
+    a8_ring_t *ring = ring_of(op, p->state), next = next_place(ring, span);
     int8_t *keys = (int8_t *)(ring + 1), *values = keys + a8_padded(span * d);
     const int8_t *q = token(p, op->source[0]), *k = token(p, op->source[1]), *v = token(p, op->source[2]);
     int8_t *y = (int8_t *)p->arena + op->output.offset;
@@ -242,75 +252,74 @@ static void attention_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
                                 next.newest,
                                 next.n_tokens};
 #ifdef A8_TARGET_PACKS
-    if (p->packed && a8_packed_ring_bytes(span, d, op->as.attention.heads) > 0) {
-        a8_packed_attention_step_s8(&step, is_first, (uint32_t *)(void *)keys, q, k, v, y);
+    uint32_t *packed = packed_of(p, op);
+    if (packed != NULL) {
+        a8_packed_attention_step_s8(&step, q, k, v, (uint32_t *)(void *)keys, packed, y);
         return;
     }
-#else
-    (void)is_first;
 #endif
     memcpy(keys + next.newest * d, k, d);
     memcpy(values + next.newest * d, v, d);
     a8_attention_step_s8(&step, q, keys, values, y);
 }
 
-static void pool_token(const push_t *p, const a8_op_t *op, a8_ring_t *ring)
+static void pool_token(const push_t *p, const a8_op_t *op)
 {
     const a8_tensor_t *x = a8_tensor(p->m, op->source[0]);
+    a8_ring_t *ring = ring_of(op, p->state);
     int32_t *sums = (int32_t *)(void *)(ring + 1);
     int8_t *tokens = (int8_t *)(sums + x->n_channels);
     a8_pool_push_s8(x->n_channels, token(p, op->source[0]), tokens + next_place(ring, x->n_steps).newest * x->n_channels, sums);
 }
 
 /* Gives op i a token of its source; says whether it has made one that others wait for. */
-static int run_token(const push_t *p, uint32_t i, a8_ring_t *ring)
+static int run_token(const push_t *p, uint32_t i)
 {
     const a8_op_t *op = &p->m->ops[i];
     if (op->code == A8_OP_CONV1D_S8)
-        return conv1d_token(p, op, ring);
+        return conv1d_token(p, op);
     if (op->code == A8_OP_LINEAR_S8)
-        product_token(p, op, token(p, op->source[0]), a8_tensor(p->m, op->source[0])->n_channels, (uint32_t *)(void *)ring);
+        product_token(p, op, token(p, op->source[0]), a8_tensor(p->m, op->source[0])->n_channels);
     else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
-        attention_token(p, op, ring);
+        attention_token(p, op);
     else if (op->code == A8_OP_MEAN_POOL_S8)
-        pool_token(p, op, ring);
+        pool_token(p, op);
     else
         a8_run_elements(p->m, p->file, p->arena, p->sample, i, 1);
     return op->code != A8_OP_MEAN_POOL_S8;
 }
 
+/* Where the outputs of the last token are kept if no pool is before them. */
+static void *last_outputs(const push_t *p)
+{
+    return p->state + (uint32_t)p->m->stream_bytes - a8_padded(p->m->n_outputs);
+}
+
 /* One sample through all ops in front of the pools. */
 static void pass_sample(const push_t *p)
 {
-    uint8_t *at = p->state + HEAD_BYTES;
     a8_run_input(p->m, p->file, p->arena, p->sample, 1);
     for (uint32_t i = 0; i < p->m->n_ops; i++) {
-        a8_op_t *op = &p->m->ops[i];
-        if (op->output.stream == BEHIND)
-            continue;
-        op->output.stream = a8_tensor(p->m, op->source[0])->stream == FRESH && run_token(p, i, (a8_ring_t *)(void *)at);
-        at += op_bytes(p->m, op, p->packed);
+        a8_tensor_t *y = &p->m->ops[i].output;
+        if (y->stream != BEHIND)
+            y->stream = a8_tensor(p->m, p->m->ops[i].source[0])->stream == FRESH && run_token(p, i);
     }
     if (a8_tensor(p->m, p->m->n_ops)->stream == FRESH)
-        memcpy(at, token(p, p->m->n_ops), p->m->n_outputs);
+        memcpy(last_outputs(p), token(p, p->m->n_ops), p->m->n_outputs);
 }
 
 /* The pools and what follows them. */
 static void pass_output(const push_t *p, int8_t *output)
 {
-    uint8_t *at = p->state + HEAD_BYTES;
     for (uint32_t i = 0; i < p->m->n_ops; i++) {
         const a8_op_t *op = &p->m->ops[i];
-        if (op->output.stream == BEHIND) {
+        if (op->output.stream == BEHIND)
             a8_run_op(p->m, p->file, p->arena, p->sample, i);
-            continue;
-        }
-        if (op->code == A8_OP_MEAN_POOL_S8)
-            a8_pool_sums_s8(&op->as.pool, op->output.n_channels, (int32_t *)(void *)(at + RING_BYTES),
+        else if (op->code == A8_OP_MEAN_POOL_S8)
+            a8_pool_sums_s8(&op->as.pool, op->output.n_channels, (int32_t *)(void *)(ring_of(op, p->state) + 1),
                             (int8_t *)p->arena + op->output.offset);
-        at += op_bytes(p->m, op, p->packed);
     }
-    memcpy(output, is_pooled(p->m, p->m->n_ops) ? (const void *)token(p, p->m->n_ops) : at, p->m->n_outputs);
+    memcpy(output, is_pooled(p->m, p->m->n_ops) ? token(p, p->m->n_ops) : last_outputs(p), p->m->n_outputs);
 }
 
 int32_t a8_stream_push(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, void *state,

@@ -86,10 +86,10 @@ static inline uint32_t a8_packed_product_bytes(uint32_t n_products, uint32_t n_o
     return 4 + ((n_outputs + 3u) & ~3u) * ((n_products > 2 * A8_PASS_PAIRS ? 12 : 8) + bytes);
 }
 
-/* Bytes of packed keys and values and of the biases of all places, twice; 0 where heads are no whole words. */
+/* Bytes of the packed values of a ring and of the biases of its places, twice; 0 where heads are no whole words. */
 static inline uint32_t a8_packed_ring_bytes(uint32_t span, uint32_t n_channels, uint32_t heads)
 {
-    return n_channels / heads % 4 != 0 ? 0 : span * (4 * n_channels + 8 * heads);
+    return n_channels / heads % 4 != 0 ? 0 : span * (2 * n_channels + 8 * heads);
 }
 
 #else
