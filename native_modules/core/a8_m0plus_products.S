@@ -50,6 +50,9 @@
 #define F_BACK (4 * PAIRS + 72) /* bytes that y goes back before the last block */
 #define FRAME (4 * PAIRS + 76)
 
+/* A token and packed weights: F_LEFT is negative */
+#define P_LEFT F_END2
+
     .macro LOAD_WORD to, from, other /* at any address */
     ldrb \to, [\from]
     ldrb \other, [\from, #1]
@@ -262,11 +265,11 @@ row:
     /* the only pass of a row that is not the first: registers and frame are as they were */
     ldr r3, [sp, #F_BACK]
     cmp r3, #0
-    beq unpack_pass
+    beq unpack
     ldr r0, [sp, #F_END2]
     subs r0, r0, r2
     str r0, [sp, #F_END]
-    b unpack_pass
+    b unpack
 1:  movs r5, r1
     ldr r7, [sp, #F_OP]
     ldr r0, [r7, #OP_SCRATCH]
@@ -302,6 +305,7 @@ pass:
     str r0, [sp, #F_TOKENS]
     subs r2, r2, r3
     str r2, [sp, #F_SKIP]
+    mov lr, r2
     adr r2, base
     movs r0, #PAIR_CODE
     muls r0, r1, r0
@@ -327,8 +331,58 @@ pass:
 4:  adds r0, r2, r0
     mov r11, r0
 
-unpack_pass:
-    bl unpack
+/* r1: pairs of this pass, r6: weights. Rows at no multiple of 4 are first copied to where the pairs end: unpacking never
+ * overtakes what it reads. */
+unpack:
+    adr r2, base
+    ldr r4, [r2, #mask - base]
+    ldr r5, [r2, #flip - base]
+    ldr r0, [r2, #unflip - base]
+    mov r8, r0
+    lsls r0, r1, #1
+    adds r0, r0, r6
+    str r0, [sp, #F_WEIGHTS]
+    add r7, sp, #4 * PAIRS
+    lsls r2, r1, #2
+    subs r3, r7, r2
+    lsls r0, r6, #30
+    beq 6f
+    lsrs r2, r2, #1
+    subs r3, r7, r2
+5:  LOAD_WORD r0, r6, r2
+    stm r3!, {r0}
+    cmp r3, r7
+    bne 5b
+    lsls r2, r1, #1
+    subs r6, r7, r2
+    subs r3, r6, r2
+6:  lsls r0, r1, #30
+    beq unpack_words
+    ldm r6!, {r1}
+    b unpack_second
+unpack_words:
+    ldm r6!, {r1, r2}
+    eors r1, r5
+    movs r0, r1
+    ands r0, r4
+    add r0, r8
+    lsrs r1, r1, #8
+    ands r1, r4
+    add r1, r8
+    stm r3!, {r0, r1}
+    movs r1, r2
+unpack_second:
+    eors r1, r5
+    movs r0, r1
+    ands r0, r4
+    add r0, r8
+    lsrs r1, r1, #8
+    ands r1, r4
+    add r1, r8
+    stm r3!, {r0, r1}
+    cmp r3, r7
+    bne unpack_words
+
     ldr r0, [sp, #F_END2]
     ldr r1, [sp, #F_SPAN]
     subs r0, r0, r1
@@ -346,8 +400,7 @@ unpack_pass:
     lsls r2, r1
     mov lr, r2
     b block
-7:  ldr r1, [sp, #F_SKIP]
-    mov lr, r1
+7:  bmi packed_unpacked
     b block
 
 /* r2: token, r4: outputs, r5: biases, sums and weights, r7: op */
@@ -359,7 +412,9 @@ packed_token:
     str r4, [sp, #F_SPAN] /* bytes of a word for each output */
     str r5, [sp, #F_BIAS]
     bl pairs_of
-    str r0, [sp, #F_LEFT]
+    str r0, [sp, #P_LEFT]
+    mvns r3, r4
+    str r3, [sp, #F_LEFT]
     adds r5, r5, r4
     str r5, [sp, #F_SUMS]
     cmp r0, #PAIRS
@@ -371,14 +426,14 @@ packed_pass: /* r5: weights */
     movs r4, r1
     ldr r2, [sp, #F_SUMS]
     adr r3, packed_sums
-    ldr r0, [sp, #F_LEFT]
+    ldr r0, [sp, #P_LEFT]
     subs r0, r0, r1
     bhi 1f
     adds r1, r1, r0
     adds r4, r1, #1 /* the scales */
     ldr r2, [sp, #F_Y]
     adr r3, packed_requantize
-1:  str r0, [sp, #F_LEFT]
+1:  str r0, [sp, #P_LEFT]
     mov r9, r2
     adds r3, #1
     mov r11, r3
@@ -394,7 +449,8 @@ packed_pass: /* r5: weights */
     subs r3, r3, r0
     mov r10, r3
     ldr r6, [sp, #F_WEIGHTS]
-    bl unpack
+    b unpack
+packed_unpacked:
     ldr r0, [sp, #F_BIAS]
     mov r8, r0
     ldr r0, [sp, #F_SUMS]
@@ -467,59 +523,6 @@ packed_high\lane:
     movs r\lane, #127
     b packed_clamped\lane
     .endr
-
-/* r1: pairs of this pass, r6: weights. Rows at no multiple of 4 are first copied to where the pairs end: unpacking never
- * overtakes what it reads. */
-unpack:
-    adr r2, base
-    ldr r4, [r2, #mask - base]
-    ldr r5, [r2, #flip - base]
-    ldr r0, [r2, #unflip - base]
-    mov r8, r0
-    lsls r0, r1, #1
-    adds r0, r0, r6
-    str r0, [sp, #F_WEIGHTS]
-    add r7, sp, #4 * PAIRS
-    lsls r2, r1, #2
-    subs r3, r7, r2
-    lsls r0, r6, #30
-    beq 6f
-    lsrs r2, r2, #1
-    subs r3, r7, r2
-5:  LOAD_WORD r0, r6, r2
-    stm r3!, {r0}
-    cmp r3, r7
-    bne 5b
-    lsls r2, r1, #1
-    subs r6, r7, r2
-    subs r3, r6, r2
-6:  lsls r0, r1, #30
-    beq unpack_words
-    ldm r6!, {r1}
-    b unpack_second
-unpack_words:
-    ldm r6!, {r1, r2}
-    eors r1, r5
-    movs r0, r1
-    ands r0, r4
-    add r0, r8
-    lsrs r1, r1, #8
-    ands r1, r4
-    add r1, r8
-    stm r3!, {r0, r1}
-    movs r1, r2
-unpack_second:
-    eors r1, r5
-    movs r0, r1
-    ands r0, r4
-    add r0, r8
-    lsrs r1, r1, #8
-    ands r1, r4
-    add r1, r8
-    stm r3!, {r0, r1}
-    cmp r3, r7
-    bne unpack_words
-    bx lr
 
     .align 2
 base:
