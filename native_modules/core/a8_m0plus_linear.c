@@ -96,25 +96,19 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
     }
 }
 
-/* Biases of all outputs, room for their sums if there are several passes; then for each pass and four outputs the pairs
- * of their weights, four words a pair, and behind those of the last pass the scales. What is missing of four outputs
- * gives nothing that is read. */
+/* Biases of all outputs, room for their sums if there are several passes; then for each four outputs the pairs of their
+ * weights, four words a pair, and their scales. What is missing of four outputs gives nothing that is read. */
 void a8_pack_product(const a8_conv1d_t *op, uint32_t *packed)
 {
-    uint32_t n = op->n_outputs, pass = 2 * A8_PASS_PAIRS, row_bytes = a8_padded(op->n_inputs);
-    uint32_t *to = packed + (op->n_inputs > pass ? 2 : 1) * a8_padded(n);
-    for (uint32_t i = 0; i < n; i++)
+    uint32_t n = a8_padded(op->n_inputs);
+    uint32_t *to = packed + (n > 2 * A8_PASS_PAIRS ? 2 : 1) * a8_padded(op->n_outputs);
+    const int8_t *weights = op->weights;
+    for (uint32_t i = 0; i < op->n_outputs; i++, weights += n, to++) {
         memcpy(packed + i, op->rows + 8 * i, 4);
-    for (uint32_t at = 0; at < op->n_inputs; at += pass) {
-        uint32_t left = op->n_inputs - at, products = left < pass ? left : pass;
-        for (uint32_t i = 0; i < n; i += BLOCK) {
-            for (uint32_t row = i; row < n && row < i + BLOCK; row++, to++) {
-                a8_m0plus_pack(to, op->weights + row * row_bytes + at, products, 4 * BLOCK);
-                if (left == products)
-                    memcpy(to + 2 * a8_padded(products), op->rows + 8 * row + 4, 4);
-            }
-            to += 2 * a8_padded(products) - (left == products ? 0 : BLOCK);
-        }
+        memcpy(to + 2 * n, op->rows + 8 * i + 4, 4);
+        a8_m0plus_pack(to, weights, op->n_inputs, 4 * BLOCK);
+        if (i % BLOCK == BLOCK - 1)
+            to += 2 * n;
     }
 }
 

@@ -406,15 +406,19 @@ unpack_second:
 /* r2: token, r4: outputs, r5: biases, sums and weights, r7: op */
 packed_token:
     str r2, [sp, #F_WEIGHTS]
-    adds r4, #3
-    lsrs r4, r4, #2
-    lsls r4, r4, #4
-    str r4, [sp, #F_SPAN] /* bytes of a word for each output */
     str r5, [sp, #F_BIAS]
     bl pairs_of
     str r0, [sp, #P_LEFT]
-    mvns r3, r4
-    str r3, [sp, #F_LEFT]
+    adds r1, r0, #1
+    lsls r1, r1, #4
+    str r1, [sp, #F_BLOCK_BYTES] /* of four rows and their scales */
+    adds r4, #3
+    lsrs r4, r4, #2
+    muls r1, r4, r1
+    str r1, [sp, #F_SPAN]
+    lsls r4, r4, #4
+    mvns r1, r4
+    str r1, [sp, #F_LEFT]
     adds r5, r5, r4
     str r5, [sp, #F_SUMS]
     cmp r0, #PAIRS
@@ -422,25 +426,27 @@ packed_token:
     adds r5, r5, r4
 packed_pass: /* r5: weights */
     str r5, [sp, #F_TOKENS]
+    ldr r4, [sp, #F_BLOCK_BYTES]
     movs r1, #PAIRS
-    movs r4, r1
     ldr r2, [sp, #F_SUMS]
     adr r3, packed_sums
     ldr r0, [sp, #P_LEFT]
     subs r0, r0, r1
     bhi 1f
     adds r1, r1, r0
-    adds r4, r1, #1 /* the scales */
+    subs r4, #16
     ldr r2, [sp, #F_Y]
     adr r3, packed_requantize
 1:  str r0, [sp, #P_LEFT]
     mov r9, r2
     adds r3, #1
     mov r11, r3
+    lsls r0, r1, #4
+    subs r4, r4, r0
+    mov lr, r4 /* from the end of a pass in a block to its start in the next */
     ldr r0, [sp, #F_SPAN]
-    muls r4, r0, r4
-    adds r4, r4, r5
-    mov r12, r4
+    adds r0, r0, r5
+    mov r12, r0
     adr r2, base
     movs r0, #PAIR_CODE
     muls r0, r1, r0
@@ -455,8 +461,6 @@ packed_unpacked:
     mov r8, r0
     ldr r0, [sp, #F_SUMS]
     str r0, [sp, #F_BIAS]
-    ldr r0, [sp, #F_LOW]
-    mov lr, r0
     ldr r0, [sp, #F_TOKENS]
 packed_block:
     mov r1, r8
@@ -469,9 +473,13 @@ packed_sums:
     mov r1, r9
     stm r1!, {r4-r7}
     mov r9, r1
+    add r0, lr
     cmp r0, r12
     bne packed_block
-    movs r5, r0
+    ldr r5, [sp, #F_TOKENS]
+    movs r0, #PAIRS
+    lsls r0, r0, #4
+    adds r5, r5, r0
     b packed_pass
 
     .align 2
@@ -495,7 +503,7 @@ packed_requantize:
     adcs r\lane, r3
 packed_shifted\lane:
     .endr
-    mov r1, lr
+    ldr r1, [sp, #F_LOW]
     mov r2, r9
     .irp lane, 4, 5, 6, 7
     cmp r\lane, r1
@@ -507,6 +515,7 @@ packed_clamped\lane:
     .endr
     adds r2, #4
     mov r9, r2
+    add r0, lr
     cmp r0, r12
     bne packed_block
     b done
