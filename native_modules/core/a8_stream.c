@@ -61,79 +61,72 @@ static uint32_t packed_bytes(const a8_model_t *m, const a8_op_t *op)
     return 0;
 }
 
-static int is_pooled(const a8_model_t *m, uint32_t id)
-{
-    return id > 0 && (m->ops[id - 1].code == A8_OP_MEAN_POOL_S8 || m->ops[id - 1].output.stream == BEHIND);
-}
-
-/* Token i of a tensor is complete with sample i*stride + delay. */
+/* When the tokens of a tensor come: token i with sample i*stride + delay; stride 0: behind a pool. Ops keep this in state
+ * and packed while a stream is planned. */
 typedef struct {
     uint32_t stride;
     uint32_t delay;
 } timing_t;
 
-/* Walks from a tensor up to the input; what is past the limit stays there. */
 static timing_t timing_of(const a8_model_t *m, uint32_t id)
 {
     timing_t t = {1, 0};
-    while (id > 0 && t.stride <= A8_MAX_STREAM_STEPS && t.delay <= A8_MAX_STREAM_STEPS) {
-        const a8_op_t *op = &m->ops[id - 1];
-        if (op->code == A8_OP_CONV1D_S8) {
-            t.delay = t.delay * op->as.product.stride + op->as.product.kernel - 1u - op->as.product.pad_left;
-            t.stride *= op->as.product.stride;
-        }
-        id = op->source[0];
+    if (id > 0) {
+        t.stride = m->ops[id - 1].state;
+        t.delay = m->ops[id - 1].packed;
     }
     return t;
 }
 
-static int all_pooled(const a8_model_t *m, const a8_op_t *op)
+/* Sets the timing of an op; says whether it knows its tokens when they come. */
+static int set_timing(const a8_model_t *m, a8_op_t *op)
 {
-    uint32_t s = 0;
-    while (s < n_sources(op) && is_pooled(m, op->source[s]))
-        s++;
-    return s == n_sources(op);
-}
-
-/* Whether an op with a source that is not pooled knows its tokens when they come. */
-static int is_causal(const a8_model_t *m, uint32_t i)
-{
-    const a8_op_t *op = &m->ops[i];
-    timing_t first = timing_of(m, op->source[0]), t = timing_of(m, i + 1);
+    timing_t t = timing_of(m, op->source[0]);
     for (uint32_t s = 1; s < n_sources(op); s++) {
         timing_t other = timing_of(m, op->source[s]);
-        if (is_pooled(m, op->source[s]) || other.stride != first.stride || other.delay != first.delay)
+        if (other.stride != t.stride || other.delay != t.delay)
             return 0;
     }
-    if (op->code == A8_OP_CONV1D_S8 && op->as.product.pad_right > 0)
-        return 0;
-    if (op->code == A8_OP_WINDOWED_ATTENTION_S8 && op->as.attention.right > 0)
-        return 0;
-    return t.stride <= A8_MAX_STREAM_STEPS && t.delay <= A8_MAX_STREAM_STEPS;
+    op->output.stream = t.stride == 0 ? BEHIND : STALE;
+    if (op->code == A8_OP_MEAN_POOL_S8)
+        t.stride = t.delay = 0;
+    if (t.stride > 0 && op->code == A8_OP_CONV1D_S8) {
+        t.delay += (op->as.product.kernel - 1u - op->as.product.pad_left) * t.stride;
+        t.stride *= op->as.product.stride;
+        if (op->as.product.pad_right > 0)
+            return 0;
+    }
+    op->state = t.stride;
+    op->packed = t.delay;
+    return t.stride <= A8_MAX_STREAM_STEPS && t.delay <= A8_MAX_STREAM_STEPS &&
+           (t.stride == 0 || op->code != A8_OP_WINDOWED_ATTENTION_S8 || op->as.attention.right == 0);
 }
+
+static int is_pooled(const a8_op_t *op) { return op->code == A8_OP_MEAN_POOL_S8 || op->output.stream == BEHIND; }
 
 void a8_plan_stream(a8_model_t *m)
 {
-    uint32_t at = HEAD_BYTES, i;
+    a8_op_t *op = m->ops, *end = op + m->n_ops;
+    uint32_t at = HEAD_BYTES, packed;
     m->packed_bytes = 0;
     m->stream_bytes = A8_ERR_STREAM;
     m->input.stream = FRESH;
-    for (i = 0; i < m->n_ops; i++) {
-        a8_op_t *op = &m->ops[i];
-        op->output.stream = is_pooled(m, op->source[0]) ? BEHIND : STALE;
-        if (op->output.stream == BEHIND ? !all_pooled(m, op) : !is_causal(m, i))
+    for (; op != end; op++)
+        if (!set_timing(m, op))
             return;
+    for (op = m->ops; op != end; op++) {
         op->state = at;
         if (op->output.stream != BEHIND)
             at += op_bytes(m, op);
     }
-    at += is_pooled(m, i) ? 0 : a8_padded(m->n_outputs);
+    at += is_pooled(end - 1) ? 0 : a8_padded(m->n_outputs);
     m->stream_bytes = (int32_t)at;
-    for (i = 0; i < m->n_ops; i++) {
-        uint32_t n = m->ops[i].output.stream == BEHIND ? 0 : packed_bytes(m, &m->ops[i]);
-        m->ops[i].packed = n > 0 ? at + m->packed_bytes : 0;
-        m->packed_bytes += n;
+    for (op = m->ops; op != end; op++) {
+        packed = op->output.stream != BEHIND ? packed_bytes(m, op) : 0;
+        op->packed = packed > 0 ? at : 0;
+        at += packed;
     }
+    m->packed_bytes = at - (uint32_t)m->stream_bytes;
 }
 
 int32_t a8_stream_bytes(const a8_model_t *m) { return m->stream_bytes; }
@@ -319,7 +312,7 @@ static void pass_output(const push_t *p, int8_t *output)
             a8_pool_sums_s8(&op->as.pool, op->output.n_channels, (int32_t *)(void *)(ring_of(op, p->state) + 1),
                             (int8_t *)p->arena + op->output.offset);
     }
-    memcpy(output, is_pooled(p->m, p->m->n_ops) ? token(p, p->m->n_ops) : last_outputs(p), p->m->n_outputs);
+    memcpy(output, is_pooled(p->m->ops + p->m->n_ops - 1) ? token(p, p->m->n_ops) : last_outputs(p), p->m->n_outputs);
 }
 
 int32_t a8_stream_push(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint32_t arena_bytes, void *state,
