@@ -62,14 +62,14 @@ typedef struct {
     uint32_t span;
     uint32_t newest;
     uint32_t n_keys;
+    uint32_t *packed; /* a8_packed_ring_bytes, and the keys are packed; or NULL */
 } a8_attention_step_t;
 
 void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
 
-/* Of a target with A8_TARGET_PACKS: the same, which first takes the newest key and value k, v (n_channels,) into a ring of
- * packed keys, span * n_channels * 2 bytes, and into a8_packed_ring_bytes. Places fill from the second on. */
-void a8_packed_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v,
-                                 uint32_t *keys, uint32_t *values, int8_t *y);
+/* Of a target with A8_TARGET_PACKS: takes the newest key and value k, v (n_channels,) into a ring of packed keys and into
+ * op->packed. Places fill from the second on. */
+void a8_pack_key_s8(const a8_attention_step_t *op, const int8_t *k, const int8_t *v, int8_t *keys);
 
 /* x, y (n_steps, n_channels), 8 <= n_channels <= 256. */
 void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);

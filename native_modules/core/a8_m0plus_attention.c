@@ -38,18 +38,12 @@ void a8_m0plus_attend(attend_t *a);
 
 #define LAST_INDEX 178 /* the table is 0 from here on */
 
-static uint32_t softmax_index(const a8_softmax_t *s, uint32_t d)
-{
-    return (((d * s->dm) >> (s->dsh - 1)) + 1) >> 1;
-}
-
-/* One comparison of a difference stands for both limits, of the difference and of the index. */
+/* One comparison of a difference stands for both limits, of the difference and of the index: the largest d with
+ * d*dm >> (dsh - 1) <= 2*LAST_INDEX - 2, that is with a smaller index. */
 static void set_softmax(attend_t *a, const a8_softmax_t *s)
 {
-    uint32_t end = (uint32_t)s->dmax >> s->dpre, limit = 0;
-    for (uint32_t bit = 1 << 14; bit != 0; bit >>= 1) /* the largest with a smaller index */
-        if (softmax_index(s, limit + bit) < LAST_INDEX)
-            limit += bit;
+    uint32_t end = (uint32_t)s->dmax >> s->dpre, shift = s->dsh < 23 ? s->dsh - 1u : 22;
+    uint32_t limit = (((2 * LAST_INDEX - 1) << shift) - 1) / s->dm;
     a->limit = limit < end ? (limit + 1) << s->dpre : (uint32_t)s->dmax;
     a->last = (uint32_t)a8_softmax_exp(s, a->limit);
     a->dm = s->dm;
@@ -181,51 +175,50 @@ static void use_tile(work_t *w, uint32_t at)
     w->attend.values = (const int8_t *)(w->values + 2 * at);
 }
 
-void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
+/* Keys and values of all places lie as in a tile; behind the values come for each head its biases, twice: those of the
+ * places in their order begin somewhere in it. */
+void a8_pack_key_s8(const a8_attention_step_t *op, const int8_t *k, const int8_t *v, int8_t *keys)
 {
-    uint32_t d = op->n_channels, head_size = d / op->fields->heads;
-    work_t *w = new_work(op->scratch, op->fields, head_size, head_size % 4 != 0 ? op->span : 0);
-    uint32_t oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
-    uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys;
-    const uint8_t *bias = op->relative_bias + 4 * (op->span - op->n_keys);
-    for (uint32_t c = 0; c < d; c += head_size, bias += 4 * op->span) {
-        w->k = k + c;
-        w->v = v + c;
-        if (w->tile > 0) {
-            pack_tile(w, 0, w->k + oldest * d, w->v + oldest * d, d, n_old, head_size);
-            pack_tile(w, n_old, w->k, w->v, d, op->n_keys - n_old, head_size);
-            use_tile(w, 0);
-        } else {
-            use_rows(w, oldest, n_old, d);
-        }
-        attend(w, q + c, bias, y + c, op->n_keys, head_size);
-    }
-}
-
-/* Keys and values of all places as in a tile; behind the values for each head its biases, twice: those of the places in
- * their order begin somewhere in it. */
-void a8_packed_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v,
-                                 uint32_t *keys, uint32_t *values, int8_t *y)
-{
-    uint32_t d = op->n_channels, span = op->span, head_size = d / op->fields->heads, head_words = span * head_size / 2;
-    uint32_t *bias = values + span * d / 2, first = op->n_keys < span;
-    work_t *w = new_work(op->scratch, op->fields, head_size, 0);
-    if (op->n_keys == 1)
-        for (uint32_t h = 0; h < 2u * op->fields->heads; h++)
-            memcpy(bias + h * span, op->relative_bias + h / 2 * 4 * span, 4 * span);
-    pack_t p = {4, 8 * span, 4 * span, d / 4, 0u - 0x00800080u};
-    a8_m0plus_pack_column(&p, k, keys + op->newest, 4);
+    uint32_t span = op->span, *values = op->packed, *bias = values + span * op->n_channels / 2;
+    pack_t p = {4, 8 * span, 4 * span, op->n_channels / 4, 0u - 0x00800080u};
+    a8_m0plus_pack_column(&p, k, (uint32_t *)(void *)keys + op->newest, 4);
     p.second = 4;
     p.added = 0;
     a8_m0plus_pack_column(&p, v, values + 2 * op->newest, 4);
-    bias += span - 1 - op->newest + first;
-    w->attend.key_row = 4 * span;
-    w->attend.value_group = 8 * span;
-    w->attend.stride = 0;
-    for (uint32_t c = 0; c < d; c += head_size, keys += head_words, values += head_words, bias += 2 * span) {
-        w->attend.keys = (const int8_t *)(keys + first);
-        w->attend.values = (const int8_t *)(values + 2 * first);
-        attend(w, q + c, (const uint8_t *)bias, y + c, op->n_keys, head_size);
+    for (uint32_t h = 0; op->n_keys == 1 && h < 2u * op->fields->heads; h++)
+        memcpy(bias + h * span, op->relative_bias + h / 2 * 4 * span, 4 * span);
+}
+
+void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
+{
+    uint32_t d = op->n_channels, head_size = d / op->fields->heads, span = op->span;
+    work_t *w = new_work(op->scratch, op->fields, head_size, head_size % 4 != 0 ? span : 0);
+    uint32_t oldest = (op->newest < op->n_keys - 1 ? span : 0) + op->newest + 1 - op->n_keys;
+    uint32_t n_old = op->newest < oldest ? span - oldest : op->n_keys, first = op->n_keys < span;
+    const uint8_t *bias = op->relative_bias + 4 * (span - op->n_keys);
+    uint32_t bias_bytes = 4 * span, head_bytes = head_size;
+    if (op->packed != NULL) {
+        v = (const int8_t *)op->packed + 8 * first;
+        k += 4 * first;
+        bias = (const uint8_t *)(op->packed + span * d / 2 + span - 1 - op->newest + first);
+        bias_bytes = 8 * span;
+        head_bytes = 2 * span * head_size;
+        w->attend.key_row = 4 * span;
+        w->attend.value_group = 8 * span;
+    }
+    for (; d > 0; d -= head_size, q += head_size, y += head_size, k += head_bytes, v += head_bytes, bias += bias_bytes) {
+        w->k = k;
+        w->v = v;
+        if (w->tile > 0) {
+            pack_tile(w, 0, k + oldest * op->n_channels, v + oldest * op->n_channels, op->n_channels, n_old, head_size);
+            pack_tile(w, n_old, k, v, op->n_channels, op->n_keys - n_old, head_size);
+            use_tile(w, 0);
+        } else if (op->packed != NULL) {
+            use_rows(w, 0, 0, 0);
+        } else {
+            use_rows(w, oldest, n_old, op->n_channels);
+        }
+        attend(w, q, bias, y, op->n_keys, head_size);
     }
 }
 

@@ -47,7 +47,7 @@ void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const v
 #endif
 
 static NOINLINE void run_product(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
-                                 const void *input)
+                                 const void *input, uint32_t one_step)
 {
     const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     const int8_t *in = a8_tensor_data(m, arena, input, op->source[0]);
@@ -55,9 +55,9 @@ static NOINLINE void run_product(const a8_model_t *m, const a8_op_t *op, const u
     a8_conv1d_t p;
     p.rows = file + op->rows;
     p.weights = (const int8_t *)file + op->weights;
-    p.n_steps = x->n_steps;
+    p.n_steps = one_step ? 1 : x->n_steps;
     p.n_inputs = x->n_channels;
-    p.n_output_steps = op->output.n_steps;
+    p.n_output_steps = one_step ? 1 : op->output.n_steps;
     p.n_outputs = op->output.n_channels;
     p.kernel = op->as.product.kernel;
     p.stride = op->as.product.stride;
@@ -85,10 +85,10 @@ static NOINLINE void run_attention(const a8_model_t *m, const a8_op_t *op, const
     a8_windowed_attention_s8(&p, in[0], in[1], in[2], (int8_t *)arena + op->output.offset);
 }
 
-NOINLINE void a8_run_elements(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i,
-                              uint32_t n_steps)
+/* What has no weights and looks at each token alone. */
+static NOINLINE void run_elements(const a8_model_t *m, const a8_op_t *op, const uint8_t *file, void *arena,
+                                  const void *input, uint32_t n_steps)
 {
-    const a8_op_t *op = &m->ops[i];
     const int8_t *x = a8_tensor_data(m, arena, input, op->source[0]);
     int8_t *y = (int8_t *)arena + op->output.offset;
     uint32_t n_channels = op->output.n_channels, n = n_steps * n_channels;
@@ -100,19 +100,28 @@ NOINLINE void a8_run_elements(const a8_model_t *m, const uint8_t *file, void *ar
         a8_table_s8((const int8_t *)file + op->rows, n, x, y);
 }
 
+void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
+{
+    const a8_op_t *op = &m->ops[i];
+    if (op->code == A8_OP_LINEAR_S8)
+        run_product(m, op, file, arena, input, 1);
+    else
+        run_elements(m, op, file, arena, input, 1);
+}
+
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {
     const a8_op_t *op = &m->ops[i];
     const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     if (op->code == A8_OP_LINEAR_S8 || op->code == A8_OP_CONV1D_S8)
-        run_product(m, op, file, arena, input);
+        run_product(m, op, file, arena, input, 0);
     else if (op->code == A8_OP_WINDOWED_ATTENTION_S8)
         run_attention(m, op, file, arena, input);
     else if (op->code == A8_OP_MEAN_POOL_S8)
         a8_mean_pool_s8(&op->as.pool, x->n_steps, x->n_channels, a8_tensor_data(m, arena, input, op->source[0]),
                         (int8_t *)arena + op->output.offset);
     else
-        a8_run_elements(m, file, arena, input, i, op->output.n_steps);
+        run_elements(m, op, file, arena, input, op->output.n_steps);
 }
 
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

@@ -128,7 +128,7 @@ uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op);
 /* Places every tensor and the scratch of every op; sets arena_bytes and live_bytes. */
 void a8_plan(a8_model_t *m);
 
-/* Decides whether the model can run as a stream; sets stream_bytes and packed_bytes. */
+/* Decides whether the model can run as a stream and lays out its state; sets stream_bytes and packed_bytes. */
 void a8_plan_stream(a8_model_t *m);
 
 /* Bytes of one window: T*C of the input type. */
@@ -142,9 +142,8 @@ int32_t a8_run(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint
 void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t n_steps);
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
-/* Op i on its first n_steps tokens; it is one without weights that looks at each token alone: norm, add or table. */
-void a8_run_elements(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i,
-                     uint32_t n_steps);
+/* Op i on the first token; it is one that looks at each token alone: linear, norm, add or table. */
+void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
 /* What a8_run checks, but for the input: MOVED, BUSY, MEMORY, ALIGNMENT, OUTPUT. */
 int32_t a8_check_run(const a8_model_t *m, const uint8_t *file, uint32_t n, const void *arena, uint32_t arena_bytes,

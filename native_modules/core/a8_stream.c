@@ -176,12 +176,21 @@ static uint32_t *packed_of(const push_t *p, const a8_op_t *op)
  * from the first token after a reset on with 1. */
 static void product_token(const push_t *p, const a8_op_t *op, const int8_t *x, uint32_t n_inputs)
 {
-    a8_conv1d_t linear = {
-        p->file + op->rows, (const int8_t *)p->file + op->weights, 1, n_inputs, 1, op->output.n_channels, 1, 1, 0,
-        op->as.product.clamp, (uint8_t *)p->arena + op->scratch};
+    a8_conv1d_t linear;
     int8_t *y = (int8_t *)p->arena + op->output.offset;
-#ifdef A8_TARGET_PACKS
     uint32_t *packed = packed_of(p, op);
+    linear.n_inputs = n_inputs;
+    linear.n_outputs = op->output.n_channels;
+    linear.kernel = 1;
+    linear.clamp = op->as.product.clamp;
+    linear.scratch = (uint8_t *)p->arena + op->scratch;
+    if (packed == NULL || *packed == 0) {
+        linear.rows = p->file + op->rows;
+        linear.weights = (const int8_t *)p->file + op->weights;
+        linear.n_steps = linear.n_output_steps = linear.stride = 1;
+        linear.pad_left = 0;
+    }
+#ifdef A8_TARGET_PACKS
     if (packed != NULL) {
         if (*packed == 0) {
             *packed = 1; /* before: an interrupt may reset the stream */
@@ -243,16 +252,17 @@ static void attention_token(const push_t *p, const a8_op_t *op)
                                 d,
                                 span,
                                 next.newest,
-                                next.n_tokens};
+                                next.n_tokens,
+                                packed_of(p, op)};
 #ifdef A8_TARGET_PACKS
-    uint32_t *packed = packed_of(p, op);
-    if (packed != NULL) {
-        a8_packed_attention_step_s8(&step, q, k, v, (uint32_t *)(void *)keys, packed, y);
-        return;
-    }
+    if (step.packed != NULL)
+        a8_pack_key_s8(&step, k, v, keys);
+    else
 #endif
-    memcpy(keys + next.newest * d, k, d);
-    memcpy(values + next.newest * d, v, d);
+    {
+        memcpy(keys + next.newest * d, k, d);
+        memcpy(values + next.newest * d, v, d);
+    }
     a8_attention_step_s8(&step, q, keys, values, y);
 }
 
@@ -278,7 +288,7 @@ static int run_token(const push_t *p, uint32_t i)
     else if (op->code == A8_OP_MEAN_POOL_S8)
         pool_token(p, op);
     else
-        a8_run_elements(p->m, p->file, p->arena, p->sample, i, 1);
+        a8_run_token_op(p->m, p->file, p->arena, p->sample, i);
     return op->code != A8_OP_MEAN_POOL_S8;
 }
 
