@@ -67,6 +67,21 @@
     adds \from, #4
     .endm
 
+    .macro SCALE lane, scale /* a sum, in a register of that number; changes r3, scale */
+    lsrs r3, \scale, #16
+    asrs r\lane, r3
+    sxth r3, r\lane
+    cmp r3, r\lane
+    bne packed_wide\lane
+    uxth r3, \scale
+    muls r\lane, r3, r\lane
+    lsrs r3, \scale, #24
+    asrs r\lane, r3
+    movs r3, #0
+    adcs r\lane, r3
+packed_shifted\lane:
+    .endm
+
 /* r0: tokens, r4-r7: sums of four of them; leaves through r11 */
 body:
     .set i, 0
@@ -484,25 +499,12 @@ packed_sums:
 
     .align 2
 packed_requantize:
-    .irp lane, 4, 5, 6, 7
-    .if \lane == 4 || \lane == 6
     ldm r0!, {r1, r2}
-    .else
-    movs r1, r2
-    .endif
-    lsrs r3, r1, #16
-    asrs r\lane, r3
-    sxth r3, r\lane
-    cmp r3, r\lane
-    bne packed_wide\lane
-    uxth r3, r1
-    muls r\lane, r3, r\lane
-    lsrs r3, r1, #24
-    asrs r\lane, r3
-    movs r3, #0
-    adcs r\lane, r3
-packed_shifted\lane:
-    .endr
+    SCALE 4, r1
+    SCALE 5, r2
+    ldm r0!, {r1, r2}
+    SCALE 6, r1
+    SCALE 7, r2
     ldr r1, [sp, #F_LOW]
     mov r2, r9
     .irp lane, 4, 5, 6, 7
