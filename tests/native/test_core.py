@@ -160,7 +160,10 @@ def test_target_can_bring_its_own_kernel(name, tmp_path):
 
 
 # Registers and frames of a8_m0plus_products.S; test_m0plus_linear.py paints them.
-ASSEMBLY_FRAMES = {"a8_m0plus_rows": 36 + 204, "a8_m0plus_token": 36 + 20, "a8_m0plus_pack": 20, "a8_linear_s8": 0}
+ASSEMBLY_FRAMES = {
+    **dict.fromkeys(("a8_m0plus_rows", "a8_packed_token_s8"), 36 + 204),
+    **{"a8_m0plus_token": 36 + 20, "a8_m0plus_pack": 20, "a8_linear_s8": 0},
+}
 OF_TILES = {"a8_m0plus_rows", "pack_tile"}  # a stream runs one token at a time
 
 
