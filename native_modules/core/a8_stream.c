@@ -7,6 +7,13 @@
 #include "a8_bytes.h"
 #include "a8_kernels.h"
 
+/* A frame of its own: nothing else that a push does needs as much. */
+#ifdef __GNUC__
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE
+#endif
+
 typedef struct {
     uint32_t hop;
     uint32_t due; /* samples until the next output */
@@ -239,7 +246,7 @@ static a8_ring_t next_place(a8_ring_t *ring, uint32_t size)
     return next;
 }
 
-static void attention_token(const push_t *p, const a8_op_t *op)
+static NOINLINE void attention_token(const push_t *p, const a8_op_t *op)
 {
     uint32_t d = op->output.n_channels, span = op->as.attention.left + 1u;
     a8_ring_t *ring = ring_of(op, p->state), next = next_place(ring, span);
