@@ -40,7 +40,7 @@ void a8_m0plus_attend(attend_t *a);
 
 /* One comparison of a difference stands for both limits, of the difference and of the index: the largest d with
  * d*dm >> (dsh - 1) <= 2*LAST_INDEX - 2, that is with a smaller index. */
-static void set_softmax(attend_t *a, const a8_softmax_t *s)
+static A8_KERNEL void set_softmax(attend_t *a, const a8_softmax_t *s)
 {
     uint32_t end = (uint32_t)s->dmax >> s->dpre, shift = s->dsh < 23 ? s->dsh - 1u : 22;
     uint32_t limit = (((2 * LAST_INDEX - 1) << shift) - 1) / s->dm;
@@ -81,7 +81,7 @@ typedef struct {
 /* The planner counts on it. */
 typedef char work_fits_t[sizeof(void *) != 4 || sizeof(work_t) + 4 == A8_ATTENTION_WORK_BYTES ? 1 : -1];
 
-static work_t *new_work(void *scratch, const a8_attention_fields_t *f, uint32_t head_size, uint32_t tile)
+static A8_KERNEL work_t *new_work(void *scratch, const a8_attention_fields_t *f, uint32_t head_size, uint32_t tile)
 {
     work_t *w = scratch;
     uint32_t words = a8_padded(head_size) / 4;
@@ -100,7 +100,7 @@ static work_t *new_work(void *scratch, const a8_attention_fields_t *f, uint32_t 
 }
 
 /* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at `oldest`, the others at 0. */
-static void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
+static A8_KERNEL void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
 {
     attend_t *a = &w->attend;
     a->stride = stride;
@@ -113,7 +113,7 @@ static void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride
 
 /* Rows of bytes at no multiple of 4 are read from the word in which they begin: there the query gets zeros, and the first
  * outputs are not ours. Returns how many. */
-static __attribute__((noinline)) uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
+static A8_KERNEL __attribute__((noinline)) uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
 {
     attend_t *a = &w->attend;
     uint32_t before_k = (uintptr_t)a->keys & 3, before_v = (uintptr_t)a->values & 3;
@@ -133,7 +133,7 @@ static __attribute__((noinline)) uint32_t align(work_t *w, uint32_t n_keys, uint
     return before_v;
 }
 
-static inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys, uint32_t head_size)
+static A8_KERNEL inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys, uint32_t head_size)
 {
     attend_t *a = &w->attend;
     uint32_t before = 0;
@@ -149,14 +149,14 @@ static inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_
         memcpy(y, (int8_t *)w->query + before, head_size);
 }
 
-static void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
+static A8_KERNEL void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
 {
     for (uint32_t c = 0; c < head_size; c += 4, to += 2 * row)
         a8_m0plus_pack_column(p, x + c, to, head_size - c);
 }
 
 /* Keys: channels 0 and 2 of all of them, then 1 and 3, 4 and 6, ... Values: 0 and 2, 1 and 3 of each, then the next four. */
-static void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, uint32_t stride, uint32_t n,
+static A8_KERNEL void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, uint32_t stride, uint32_t n,
                       uint32_t head_size)
 {
     pack_t p = {stride, 4, 4 * w->tile, n, 0u - 0x00800080u};
@@ -168,7 +168,7 @@ static void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, 
 }
 
 /* All of a tile. */
-static void use_tile(work_t *w, uint32_t at)
+static A8_KERNEL void use_tile(work_t *w, uint32_t at)
 {
     w->attend.stride = 0;
     w->attend.keys = (const int8_t *)(w->keys + at);
@@ -222,7 +222,7 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
     }
 }
 
-static __attribute__((noinline)) void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
+static A8_KERNEL __attribute__((noinline)) void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
                                                   const uint8_t *bias, uint32_t head_size)
 {
     const a8_attention_fields_t *f = op->fields;

@@ -25,6 +25,13 @@
 
 #include <stdint.h>
 
+/* -DA8_IN_RAM: kernels lie in sections that the Pico SDK's linker scripts put into RAM. */
+#ifdef A8_IN_RAM
+#define A8_KERNEL __attribute__((section(".time_critical.a8")))
+#else
+#define A8_KERNEL
+#endif
+
 /* With -DA8_SCRATCH_M0PLUS a host plans the arena of that target. */
 #if defined(A8_TARGET_M0PLUS) || defined(A8_SCRATCH_M0PLUS)
 
