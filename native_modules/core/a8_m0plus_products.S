@@ -626,10 +626,8 @@ a8_m0plus_token:
     ldr r1, [r2, #plain_at - token_base]
     cmp r4, #0
     bne 1f
-    lsrs r0, r0, #1
-    negs r0, r0
     lsls r0, r0, #30
-    lsrs r3, r0, #25
+    lsrs r3, r0, #26
     ldr r1, [r2, #packed_at - token_base]
 1:  adds r3, r3, r1
     adds r3, r3, r2
@@ -666,7 +664,7 @@ unaligned_row: /* of products that are not packed: they need no mask */
     b token_row_read
 
 packed:
-    .rept 4
+    .rept 2
     ldm r0!, {r2}
     eors r2, r6
     movs r3, r2

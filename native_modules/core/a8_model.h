@@ -77,8 +77,6 @@ typedef struct {
     uint32_t rows;    /* offset in the file of the requantize rows, the relative bias or the table */
     uint32_t weights; /* offset in the file */
     uint32_t scratch; /* offset in the arena of a8_op_scratch_bytes */
-    uint32_t state;   /* offset in the state of a stream, */
-    uint32_t packed;  /* and of what it has in a packed one; 0: nothing */
     uint8_t code;     /* A8_OP_... */
     uint8_t source[3];
     union {
@@ -88,6 +86,8 @@ typedef struct {
         a8_add_fields_t add;
         a8_requantize_t pool;
     } as;
+    uint32_t state;  /* offset in the state of a stream, */
+    uint32_t packed; /* and of what it has in a packed one; 0: nothing */
 } a8_op_t;
 
 typedef struct {
