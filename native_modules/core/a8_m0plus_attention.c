@@ -31,7 +31,7 @@ typedef struct {
     uint32_t stride;     /* 0: packed; else keys and values are rows of bytes, so far apart, */
     uint32_t n_old;      /* the first n_old of them at keys and values, */
     const int8_t *newer_keys; /* the others here */
-    const int8_t *newer_values;
+    uint32_t to_newer;        /* from values to those of the others */
 } attend_t;
 
 void a8_m0plus_attend(attend_t *a);
@@ -108,7 +108,7 @@ static A8_KERNEL void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint3
     a->keys = w->k + oldest * stride;
     a->values = w->v + oldest * stride;
     a->newer_keys = w->k;
-    a->newer_values = w->v;
+    a->to_newer = 0u - oldest * stride;
 }
 
 /* Rows of bytes at no multiple of 4 are read from the word in which they begin: there the query gets zeros, and the first
@@ -120,7 +120,6 @@ static A8_KERNEL __attribute__((noinline)) uint32_t align(work_t *w, uint32_t n_
     a->keys -= before_k;
     a->newer_keys -= before_k;
     a->values -= before_v;
-    a->newer_values -= before_v;
     a->n_channels += before_v;
     if (before_v > 0)
         a->output = (int8_t *)w->query;
