@@ -205,6 +205,7 @@ row_done:
     bne next_row
 done:
     add sp, #FRAME
+restore:
     pop {r4-r7}
     mov r8, r4
     mov r9, r5
@@ -364,9 +365,9 @@ unpack:
     beq 6f
     lsrs r2, r2, #1
     subs r3, r7, r2
-5:  LOAD_WORD r0, r6, r2
-    stm r3!, {r0}
-    cmp r3, r7
+5:  subs r2, #1
+    ldrb r0, [r6, r2]
+    strb r0, [r3, r2]
     bne 5b
     lsls r2, r1, #1
     subs r6, r7, r2
@@ -728,12 +729,7 @@ token_requantize:
     beq 7f
     b token_row
 7:  add sp, #T_SAVED
-    pop {r4-r7}
-    mov r8, r4
-    mov r9, r5
-    mov r10, r6
-    mov r11, r7
-    pop {r4-r7, pc}
+    b restore
 4:  asrs r4, r4, #31
     movs r2, #127
     eors r4, r2
