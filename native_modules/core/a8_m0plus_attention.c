@@ -174,6 +174,7 @@ static A8_KERNEL void use_tile(work_t *w, uint32_t at)
     w->attend.values = (const int8_t *)(w->values + 2 * at);
 }
 
+#ifdef A8_TARGET_PACKS
 /* Keys and values of all places lie as in a tile; behind the values come for each head its biases, twice: those of the
  * places in their order begin somewhere in it. */
 void a8_pack_key_s8(const a8_attention_step_t *op, const int8_t *k, const int8_t *v, int8_t *keys)
@@ -187,6 +188,7 @@ void a8_pack_key_s8(const a8_attention_step_t *op, const int8_t *k, const int8_t
     for (uint32_t h = 0; op->n_keys == 1 && h < 2u * op->fields->heads; h++)
         memcpy(bias + h * span, op->relative_bias + h / 2 * 4 * span, 4 * span);
 }
+#endif
 
 void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
 {
@@ -196,10 +198,15 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
     uint32_t n_old = op->newest < oldest ? span - oldest : op->n_keys, first = op->n_keys < span;
     const uint8_t *bias = op->relative_bias + 4 * (span - op->n_keys);
     uint32_t bias_bytes = 4 * span, head_bytes = head_size;
-    if (op->packed != NULL) {
-        v = (const int8_t *)op->packed + 8 * first;
+#ifdef A8_TARGET_PACKS
+    const uint32_t *packed = op->packed;
+#else
+    const uint32_t *packed = NULL;
+#endif
+    if (packed != NULL) {
+        v = (const int8_t *)packed + 8 * first;
         k += 4 * first;
-        bias = (const uint8_t *)(op->packed + span * d / 2 + span - 1 - op->newest + first);
+        bias = (const uint8_t *)(packed + span * d / 2 + span - 1 - op->newest + first);
         bias_bytes = 8 * span;
         head_bytes = 2 * span * head_size;
         w->attend.key_row = 4 * span;
@@ -212,7 +219,7 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
             pack_tile(w, 0, k + oldest * op->n_channels, v + oldest * op->n_channels, op->n_channels, n_old, head_size);
             pack_tile(w, n_old, k, v, op->n_channels, op->n_keys - n_old, head_size);
             use_tile(w, 0);
-        } else if (op->packed != NULL) {
+        } else if (packed != NULL) {
             use_rows(w, 0, 0, 0);
         } else {
             use_rows(w, oldest, n_old, op->n_channels);

@@ -96,6 +96,7 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
     }
 }
 
+#ifdef A8_TARGET_PACKS
 /* Biases of all outputs, room for their sums if there are several passes; then for each four outputs the pairs of their
  * weights, four words a pair, and their scales. What is missing of four outputs gives nothing that is read. */
 void a8_pack_product(const a8_conv1d_t *op, uint32_t *packed)
@@ -111,6 +112,7 @@ void a8_pack_product(const a8_conv1d_t *op, uint32_t *packed)
             to += 2 * n;
     }
 }
+#endif
 
 /* Without a frame of its own. */
 void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y) __attribute__((alias("a8_conv1d_s8")));

@@ -218,6 +218,7 @@ restore:
     .type a8_m0plus_rows, %function
     .thumb_func
 a8_m0plus_rows:
+#ifdef A8_TARGET_PACKS
     movs r3, #0
 /* void a8_packed_token_s8(const a8_conv1d_t *op, int8_t *y, const int8_t *x, uint32_t *packed): the token takes the place
  * of a row, and the rows that of tokens */
@@ -225,6 +226,7 @@ a8_m0plus_rows:
     .type a8_packed_token_s8, %function
     .thumb_func
 a8_packed_token_s8:
+#endif
     push {r4-r7, lr}
     mov r4, r8
     mov r5, r9
@@ -239,10 +241,13 @@ a8_packed_token_s8:
     bl low_of
     str r1, [sp, #F_LOW]
     ldr r4, [r7, #OP_N_OUTPUTS]
+#ifdef A8_TARGET_PACKS
     cmp r5, #0
     beq 1f
     b packed_token
-1:  str r4, [sp, #F_Y_STRIDE]
+1:
+#endif
+    str r4, [sp, #F_Y_STRIDE]
     str r4, [sp, #F_N_ROWS]
     movs r0, #3
     adds r1, r2, r0
@@ -416,9 +421,13 @@ unpack_second:
     lsls r2, r1
     mov lr, r2
     b block
-7:  bmi packed_unpacked
+7:
+#ifdef A8_TARGET_PACKS
+    bmi packed_unpacked
+#endif
     b block
 
+#ifdef A8_TARGET_PACKS
 /* r2: token, r4: outputs, r5: biases, sums and weights, r7: op */
 packed_token:
     str r2, [sp, #F_WEIGHTS]
@@ -535,6 +544,8 @@ packed_high\lane:
     movs r\lane, #127
     b packed_clamped\lane
     .endr
+
+#endif
 
     .align 2
 base:

@@ -16,7 +16,9 @@
 #define A8_KERNELS_ADD_EXTERNAL
 #define A8_KERNELS_TABLE_EXTERNAL
 #define A8_KERNELS_INPUT_EXTERNAL
-#define A8_TARGET_PACKS /* a8_pack_product, a8_packed_token_s8, a8_packed_attention_step_s8 */
+#ifndef A8_WITHOUT_PACKED
+#define A8_TARGET_PACKS /* a8_pack_product, a8_packed_token_s8, a8_pack_key_s8: see a8_stream_packed_bytes */
+#endif
 #endif
 
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */
@@ -83,6 +85,28 @@ static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_k
     return A8_ATTENTION_WORK_BYTES + ((head_size + 3u) & ~3u) + packed + 4 * ((n_keys + 4u) & ~3u);
 }
 
+#else
+
+static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
+{
+    (void)n_steps;
+    (void)n_inputs;
+    (void)kernel;
+    return 0;
+}
+
+/* windowed attention: n_keys = min(n_steps, left + right + 1) */
+static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
+{
+    (void)n_steps;
+    (void)head_size;
+    return 4 * n_keys;
+}
+
+#endif
+
+#ifdef A8_TARGET_PACKS
+
 /* Bytes of the weights of linear or conv1d for a packed stream, or 0 if there is no scratch for a token: a flag, a bias and
  * a scale for each output, rounded up to 4, a sum if the products take several passes, and two bytes a weight. */
 static inline uint32_t a8_packed_product_bytes(uint32_t n_products, uint32_t n_outputs)
@@ -114,22 +138,6 @@ static inline uint32_t a8_packed_ring_bytes(uint32_t span, uint32_t n_channels, 
     (void)n_channels;
     (void)heads;
     return 0;
-}
-
-static inline uint32_t a8_product_scratch_bytes(uint32_t n_steps, uint32_t n_inputs, uint32_t kernel)
-{
-    (void)n_steps;
-    (void)n_inputs;
-    (void)kernel;
-    return 0;
-}
-
-/* windowed attention: n_keys = min(n_steps, left + right + 1) */
-static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_keys, uint32_t head_size)
-{
-    (void)n_steps;
-    (void)head_size;
-    return 4 * n_keys;
 }
 
 #endif
