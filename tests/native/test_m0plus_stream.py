@@ -145,7 +145,8 @@ def test_packed_and_plain_streams_give_the_bytes_of_the_reference(counted_core, 
     chip = Chip(counted_core, data)
     x = models.recording_for(data, 2 * chip.model.graph.n_steps + 9, seed)
     wanted = reference.Reference(data).run_recording(x, HOP)
-    assert chip.packed_bytes > 0 and chip.plain_bytes == stream.state_bytes(chip.model)
+    assert chip.plain_bytes == stream.state_bytes(chip.model)
+    assert chip.packed_bytes == stream.packed_bytes(chip.model) > 0
     for state_bytes in (chip.plain_bytes, chip.plain_bytes + chip.packed_bytes):
         assert chip.open(state_bytes, HOP) == 0
         for _ in range(2):
@@ -197,6 +198,7 @@ def test_ops_behind_a_pool_and_convolutions_alone_stream_packed(counted_core):  
         build(b)
         data = pack(models._graph(shape, b))
         chip, x = Chip(counted_core, data), models.recording_for(data, 60, 1)
+        assert chip.packed_bytes == stream.packed_bytes(chip.model)
         wanted = reference.Reference(data).run_recording(x, HOP)
         chip.open(chip.plain_bytes + chip.packed_bytes, HOP)
         assert np.array_equal(outputs_of(chip, x), wanted)
