@@ -78,11 +78,11 @@ class ModelMethods:
     A Model has ``kernels``: the name of its back end, with the processor where the code is made for one.
     """
 
-    def stream(self, hop=None, units=False):
-        """Returns a Stream: the outputs over samples as they come, every ``hop`` samples."""
+    def stream(self, hop=None, units=False, packed=False):
+        """Returns a Stream: the outputs over samples as they come, every ``hop`` samples. What it takes: see there."""
         from .stream import Stream
 
-        return Stream(self, hop, units)
+        return Stream(self, hop, units, packed)
 
     def profile(self, window):
         """Runs one window and returns a Table of (index, name, microseconds) of each op; op 0 makes the input."""

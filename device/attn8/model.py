@@ -220,8 +220,8 @@ class Model(ModelMethods):
 
             return selftest(self, self._golden)
 
-    def _stream_state(self, hop):
-        """Returns the state of a new Stream, here an object that runs it."""
+    def _stream_state(self, hop, packed):
+        """Returns the state of a new Stream, here an object that runs it. These kernels have nothing to pack."""
         from .tokens import TokenPlan
 
         return TokenPlan(self, hop)

@@ -20,12 +20,14 @@ class Stream:
         model, hop.    output: array('b') of n_outputs, overwritten at each hop.
     """
 
-    def __init__(self, model, hop=None, units=False):
+    def __init__(self, model, hop=None, units=False, packed=False):
         """Prepares a stream of a Model.
 
         Args:
             hop: samples between two outputs; None: as in training.
             units: push takes numbers in the file's units, such as g, in place of counts.
+            packed: keeps weights, keys and values in RAM as the processor multiplies them fastest: the same outputs
+                sooner. Takes a little over 2 bytes a weight with _attn8 on a Cortex-M0+, nothing elsewhere.
 
         Raises:
             ModelError: STREAM if the model sees what is to come.
@@ -40,7 +42,7 @@ class Stream:
         self._sample = array("h" if model.input_type == "int16" else "b", bytes(model.n_channels * (1 + self._wide())))
         self.output = array("b", bytes(model.n_outputs))
         self._ready = False
-        self._state = model._stream_state(self.hop)
+        self._state = model._stream_state(self.hop, packed)
 
     def _wide(self):
         return self._limit > 127

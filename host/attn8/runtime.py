@@ -154,6 +154,7 @@ def _core():
         "a8_selftest": (i32, pointer, pointer, u32, pointer, u32, pointer, u32, pointer, u32),
         "a8_score": (i32, pointer, pointer, pointer),
         "a8_stream_bytes": (i32, pointer),
+        "a8_stream_packed_bytes": (u32, pointer),
         "a8_stream_reset": (i32, pointer, pointer, u32, u32),
         "a8_stream_push": (i32, pointer, *(pointer, u32) * 5),
     }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import arithmetic, graph, reference, spec
+from . import arena, arithmetic, graph, reference, spec
 from .errors import DataError
 
 
@@ -116,3 +116,28 @@ def state_bytes(model):
         elif isinstance(op, graph.MeanPool):
             total += 4 + 4 * channels + spec.padded(steps * channels)
     return total + (0 if times[-1] is None else spec.padded(len(model.graph.labels)))
+
+
+def packed_bytes(model):
+    """Returns what a packed state has in addition on a Cortex-M0+ (a8_stream_packed_bytes there; elsewhere 0)."""
+    times, total = timing(model), 0
+    for op, shape in zip(model.graph.ops, model.shapes[1:], strict=True):
+        source = reference.op_sources(op)[0]
+        if times[source] is None:
+            continue
+        if isinstance(op, graph.WindowedAttention) and shape[1] // op.heads % 4 == 0:
+            total += (op.left + 1) * (2 * shape[1] + 8 * op.heads)
+        elif isinstance(op, graph.Linear | graph.Conv1d):
+            total += _packed_product_bytes(op.weights[0].size, shape[1])
+    return total
+
+
+def _packed_product_bytes(n_products, n_outputs):
+    """A flag, a bias, a scale and, where they take several passes, a sum an output, and two bytes a weight."""
+    if n_products > _MOST_PRODUCTS:
+        return 0
+    row_bytes = 2 * spec.padded(n_products) + (12 if n_products > arena.PASS_PRODUCTS else 8)
+    return 4 + spec.padded(n_outputs) * row_bytes
+
+
+_MOST_PRODUCTS = 4096  # of a token that fits into scratch

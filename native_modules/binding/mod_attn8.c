@@ -552,16 +552,19 @@ static int32_t reset(model_t *self, void *state, uint32_t n, uint32_t hop)
     return checked(self, a8_stream_reset(self->m, state, n, hop));
 }
 
-static mp_obj_t model_stream_state(mp_obj_t self_in, mp_obj_t hop)
+/* _stream_state(hop, packed) */
+static mp_obj_t model_stream_state(mp_obj_t self_in, mp_obj_t hop, mp_obj_t packed)
 {
     model_t *self = model_of(self_in);
     self->method = MP_QSTR_stream;
     uint32_t n = (uint32_t)checked(self, a8_stream_bytes(self->m));
+    if (mp_obj_is_true(packed))
+        n += a8_stream_packed_bytes(self->m);
     void *state = m_malloc(n);
     reset(self, state, n, (uint32_t)mp_obj_get_int(hop));
     return mp_obj_new_bytearray_by_ref(n, state);
 }
-static MP_DEFINE_CONST_FUN_OBJ_2(model_stream_state_obj, model_stream_state);
+static MP_DEFINE_CONST_FUN_OBJ_3(model_stream_state_obj, model_stream_state);
 
 /* The hop is the first field of a state. */
 static mp_obj_t model_stream_reset(mp_obj_t self_in, mp_obj_t state_in)

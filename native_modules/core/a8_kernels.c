@@ -8,7 +8,7 @@
 /* The loops of a channel or row keep their few values in registers only while they are functions of their own. Firmware
  * and natmods are built with -Os: HOT marks the loops over products, where that costs a seventh of the time. */
 #ifdef __GNUC__
-#define NOINLINE __attribute__((noinline))
+#define NOINLINE A8_KERNEL __attribute__((noinline))
 #else
 #define NOINLINE
 #endif
@@ -26,7 +26,7 @@ static inline row_t clamped_row(uint32_t clamp)
     return r;
 }
 
-static inline void load_row(row_t *r, const uint8_t *p)
+static A8_KERNEL inline void load_row(row_t *r, const uint8_t *p)
 {
     uint32_t scale = a8_u32_fast(p + 4);
     r->bias = (int32_t)a8_u32_fast(p);
@@ -40,7 +40,7 @@ static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high)
     return v > high ? high : v < low ? low : v;
 }
 
-static inline int8_t requantize(const row_t *r, int32_t acc)
+static A8_KERNEL inline int8_t requantize(const row_t *r, int32_t acc)
 {
     int32_t v = (int32_t)((uint32_t)acc + (uint32_t)r->bias) >> r->pre;
     if ((uint32_t)v + 32768u > 65535u)
@@ -158,7 +158,7 @@ HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t 
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* Sets the row that divides by z < 2^22, never 0 unless somebody else writes to the arena: one division for all channels. */
-static void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
+static A8_KERNEL void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
 {
     z += z == 0;
     uint32_t k = bits(z), kn = k < 16 ? k : 16;

@@ -32,10 +32,15 @@ typedef struct {
     void *scratch; /* a8_product_scratch_bytes(n_output_steps or more, n_inputs, kernel) */
 } a8_conv1d_t;
 
-void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
+A8_KERNEL void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
 
 /* y (n_steps, n_outputs) = requantize(W x): n_output_steps = n_steps, kernel = stride = 1, pad_left = 0. */
-void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
+A8_KERNEL void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y);
+
+/* Of a target with A8_TARGET_PACKS: the weights for one token, n_steps = kernel = 1, in the a8_packed_product_bytes behind
+ * a flag; then y = requantize(W x) from them. x lies at a multiple of 4, y has room for n_outputs rounded up to 4. */
+A8_KERNEL void a8_pack_product(const a8_conv1d_t *op, uint32_t *packed);
+A8_KERNEL void a8_packed_token_s8(const a8_conv1d_t *op, int8_t *y, const int8_t *x, uint32_t *packed);
 
 /* q, k, v, y (n_steps, n_channels); keys i-left..i+right of query i, cut to x. k holds no -128. */
 typedef struct {
@@ -46,7 +51,7 @@ typedef struct {
     uint32_t n_channels;
 } a8_attention_t;
 
-void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
+A8_KERNEL void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
 
 /* One query of a stream, causal: q, y (n_channels,); keys and values in rings of `span` tokens, of which the n_keys up to
  * `newest` count, 1 <= n_keys <= span. */
@@ -58,28 +63,33 @@ typedef struct {
     uint32_t span;
     uint32_t newest;
     uint32_t n_keys;
+    uint32_t *packed; /* a8_packed_ring_bytes, and the keys are packed; or NULL */
 } a8_attention_step_t;
 
-void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
+A8_KERNEL void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y);
+
+/* Of a target with A8_TARGET_PACKS: takes the newest key and value k, v (n_channels,) into a ring of packed keys and into
+ * op->packed. Places fill from the second on. */
+A8_KERNEL void a8_pack_key_s8(const a8_attention_step_t *op, const int8_t *k, const int8_t *v, int8_t *keys);
 
 /* x, y (n_steps, n_channels), 8 <= n_channels <= 256. */
-void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
+A8_KERNEL void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
 
 /* a, b, y (n,) */
-void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int8_t *b, int8_t *y);
+A8_KERNEL void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int8_t *b, int8_t *y);
 
 /* x (n_steps, n_channels), y (n_channels,) */
-void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
+A8_KERNEL void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y);
 
 /* The mean pool of a stream: x takes the place of the token that leaves, then y (n_channels,) comes from the sums. */
-void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32_t *sums);
-void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y);
+A8_KERNEL void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32_t *sums);
+A8_KERNEL void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y);
 
 /* x, y (n,), table (256,): y = table[x + 128] */
-void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y);
+A8_KERNEL void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y);
 
 /* x (n_steps, n_channels) int16, little-endian, rows (n_channels,). */
-void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y);
+A8_KERNEL void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y);
 
 /* Requantize numbers of a row, and the ends of its clamp. */
 typedef struct {
@@ -111,9 +121,9 @@ typedef struct {
 void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y);
 
 /* Index of a score difference >= 0, mapped through A8_EXP: 127 for 0, falling. */
-int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference);
+A8_KERNEL int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference);
 
 /* A8_EXP: a target's kernels need no copy of their own. */
-const uint8_t *a8_exp_table(void);
+A8_KERNEL const uint8_t *a8_exp_table(void);
 
 #endif

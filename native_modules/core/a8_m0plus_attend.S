@@ -43,7 +43,7 @@
  .equ A_STRIDE, 80
  .equ A_N_OLD, 84
  .equ A_NEWER_KEYS, 88
- .equ A_NEWER_VALUES, 92
+ .equ A_TO_NEWER, 92
 
 @ Frame. The query's words and the biases of the last keys share their place with the numbers of row_divide.
  .equ PASS_PAIRS, 8
@@ -475,8 +475,9 @@ divide:
  mov lr,r0
  ldr r0,[r7,#A_STRIDE]
  mov r12,r0
+ adr r2,value_rows
  cmp r0,#0
- bne group
+ bne 1f
  ldr r2,[r7,#A_N_KEYS]
  adds r2,#1
  lsrs r2,r2,#1           @ pairs of keys
@@ -491,13 +492,14 @@ divide:
  muls r2,r3,r2
  adr r3,pairs
  adds r2,r2,r3
- adds r2,#1
+1: adds r2,#1
  str r2,[sp,#F_END]
 
 @ Sums of four channels: r8 + r9 (words, upper halves) of channels 0 and 2, r10 and r11 of 1 and 3.
 group:
  ldr r6,[sp,#F_ARGUMENT]
  ldr r0,[r6,#A_VALUES]
+next_group:
  ldr r7,[r6,#A_SCORES]
  ldr r1,[sp,#F_START]
  lsls r2,r1,#16
@@ -506,11 +508,7 @@ group:
  mov r9,r1
  mov r10,r2
  mov r11,r1
- ldr r1,[r6,#A_STRIDE]
- cmp r1,#0
- beq 1f
- b value_rows
-1: ldr r1,[sp,#F_END]
+ ldr r1,[sp,#F_END]
  bx r1
  .align 2
 pairs:
@@ -607,10 +605,7 @@ low4:
  ldr r1,[r6,#A_VALUE_GROUP]
  adds r0,r0,r1
  str r0,[r6,#A_VALUES]
- ldr r0,[r6,#A_NEWER_VALUES]
- adds r0,r0,r1
- str r0,[r6,#A_NEWER_VALUES]
- b group
+ b next_group
 
 wide1:
  asrs r1,r1,#31
@@ -673,6 +668,7 @@ attended:
  pop {r4-r7,pc}
 
 @ The sums over values that lie as rows of bytes in two pieces.
+ .align 2
 value_rows:
  ldr r3,=0x00ff00ff
  ldr r4,=0x80808080
@@ -715,7 +711,9 @@ one_value:
  lsls r1,r1,#2
  ldr r0,[r5,#A_SCORES]
  adds r1,r1,r0
- ldr r0,[r5,#A_NEWER_VALUES]
+ ldr r0,[r5,#A_VALUES]
+ ldr r5,[r5,#A_TO_NEWER]
+ adds r0,r0,r5
  cmp r6,r1
  beq 1f
  movs r6,r1

@@ -31,7 +31,7 @@ typedef struct {
     uint32_t stride;     /* 0: packed; else keys and values are rows of bytes, so far apart, */
     uint32_t n_old;      /* the first n_old of them at keys and values, */
     const int8_t *newer_keys; /* the others here */
-    const int8_t *newer_values;
+    uint32_t to_newer;        /* from values to those of the others */
 } attend_t;
 
 void a8_m0plus_attend(attend_t *a);
@@ -39,18 +39,12 @@ void a8_m0plus_attend(attend_t *a);
 #define NOINLINE __attribute__((noinline))
 #define LAST_INDEX 178 /* the table is 0 from here on */
 
-static uint32_t softmax_index(const a8_softmax_t *s, uint32_t d)
+/* One comparison of a difference stands for both limits, of the difference and of the index: the largest d with
+ * d*dm >> (dsh - 1) <= 2*LAST_INDEX - 2, that is with a smaller index. */
+static A8_KERNEL void set_softmax(attend_t *a, const a8_softmax_t *s)
 {
-    return (((d * s->dm) >> (s->dsh - 1)) + 1) >> 1;
-}
-
-/* One comparison of a difference stands for both limits, of the difference and of the index. */
-static NOINLINE void set_softmax(attend_t *a, const a8_softmax_t *s)
-{
-    uint32_t end = (uint32_t)s->dmax >> s->dpre, limit = 0;
-    for (uint32_t bit = 1 << 14; bit != 0; bit >>= 1) /* the largest with a smaller index */
-        if (softmax_index(s, limit + bit) < LAST_INDEX)
-            limit += bit;
+    uint32_t end = (uint32_t)s->dmax >> s->dpre, shift = s->dsh < 23 ? s->dsh - 1u : 22;
+    uint32_t limit = (((2 * LAST_INDEX - 1) << shift) - 1) / s->dm;
     a->limit = limit < end ? (limit + 1) << s->dpre : (uint32_t)s->dmax;
     a->last = (uint32_t)a8_softmax_exp(s, a->limit);
     a->dm = s->dm;
@@ -88,7 +82,7 @@ typedef struct {
 /* The planner counts on it. */
 typedef char work_fits_t[sizeof(void *) != 4 || sizeof(work_t) + 4 == A8_ATTENTION_WORK_BYTES ? 1 : -1];
 
-static work_t *new_work(void *scratch, const a8_attention_fields_t *f, uint32_t head_size, uint32_t tile)
+static A8_KERNEL work_t *new_work(void *scratch, const a8_attention_fields_t *f, uint32_t head_size, uint32_t tile)
 {
     work_t *w = scratch;
     uint32_t words = a8_padded(head_size) / 4;
@@ -107,7 +101,7 @@ static work_t *new_work(void *scratch, const a8_attention_fields_t *f, uint32_t 
 }
 
 /* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at `oldest`, the others at 0. */
-static void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
+static A8_KERNEL void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
 {
     attend_t *a = &w->attend;
     a->stride = stride;
@@ -115,19 +109,18 @@ static void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride
     a->keys = w->k + oldest * stride;
     a->values = w->v + oldest * stride;
     a->newer_keys = w->k;
-    a->newer_values = w->v;
+    a->to_newer = 0u - oldest * stride;
 }
 
 /* Rows of bytes at no multiple of 4 are read from the word in which they begin: there the query gets zeros, and the first
  * outputs are not ours. Returns how many. */
-static NOINLINE uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
+static A8_KERNEL NOINLINE uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
 {
     attend_t *a = &w->attend;
     uint32_t before_k = (uintptr_t)a->keys & 3, before_v = (uintptr_t)a->values & 3;
     a->keys -= before_k;
     a->newer_keys -= before_k;
     a->values -= before_v;
-    a->newer_values -= before_v;
     a->n_channels += before_v;
     if (before_v > 0)
         a->output = (int8_t *)w->query;
@@ -140,7 +133,7 @@ static NOINLINE uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
     return before_v;
 }
 
-static inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys, uint32_t head_size)
+static A8_KERNEL inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys, uint32_t head_size)
 {
     attend_t *a = &w->attend;
     uint32_t before = 0;
@@ -156,14 +149,14 @@ static inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_
         memcpy(y, (int8_t *)w->query + before, head_size);
 }
 
-static NOINLINE void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
+static A8_KERNEL NOINLINE void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
 {
     for (uint32_t c = 0; c < head_size; c += 4, to += 2 * row)
         a8_m0plus_pack_column(p, x + c, to, head_size - c);
 }
 
 /* Keys: channels 0 and 2 of all of them, then 1 and 3, 4 and 6, ... Values: 0 and 2, 1 and 3 of each, then the next four. */
-static void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, uint32_t stride, uint32_t n,
+static A8_KERNEL void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, uint32_t stride, uint32_t n,
                       uint32_t head_size)
 {
     pack_t p = {stride, 4, 4 * w->tile, n, 0u - 0x00800080u};
@@ -175,35 +168,68 @@ static void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, 
 }
 
 /* All of a tile. */
-static void use_tile(work_t *w, uint32_t at)
+static A8_KERNEL void use_tile(work_t *w, uint32_t at)
 {
     w->attend.stride = 0;
     w->attend.keys = (const int8_t *)(w->keys + at);
     w->attend.values = (const int8_t *)(w->values + 2 * at);
 }
 
+#ifdef A8_TARGET_PACKS
+/* Keys and values of all places lie as in a tile; behind the values come for each head its biases, twice: those of the
+ * places in their order begin somewhere in it. */
+void a8_pack_key_s8(const a8_attention_step_t *op, const int8_t *k, const int8_t *v, int8_t *keys)
+{
+    uint32_t span = op->span, *values = op->packed, *bias = values + span * op->n_channels / 2;
+    pack_t p = {4, 8 * span, 4 * span, op->n_channels / 4, 0u - 0x00800080u};
+    a8_m0plus_pack_column(&p, k, (uint32_t *)(void *)keys + op->newest, 4);
+    p.second = 4;
+    p.added = 0;
+    a8_m0plus_pack_column(&p, v, values + 2 * op->newest, 4);
+    for (uint32_t h = 0; op->n_keys == 1 && h < 2u * op->fields->heads; h++)
+        memcpy(bias + h * span, op->relative_bias + h / 2 * 4 * span, 4 * span);
+}
+#endif
+
 void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
 {
-    uint32_t d = op->n_channels, head_size = d / op->fields->heads;
-    work_t *w = new_work(op->scratch, op->fields, head_size, head_size % 4 != 0 ? op->span : 0);
-    uint32_t oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
-    uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys;
-    const uint8_t *bias = op->relative_bias + 4 * (op->span - op->n_keys);
-    for (uint32_t c = 0; c < d; c += head_size, bias += 4 * op->span) {
-        w->k = k + c;
-        w->v = v + c;
+    uint32_t d = op->n_channels, head_size = d / op->fields->heads, span = op->span;
+    work_t *w = new_work(op->scratch, op->fields, head_size, head_size % 4 != 0 ? span : 0);
+    uint32_t oldest = (op->newest < op->n_keys - 1 ? span : 0) + op->newest + 1 - op->n_keys;
+    uint32_t n_old = op->newest < oldest ? span - oldest : op->n_keys, first = op->n_keys < span;
+    const uint8_t *bias = op->relative_bias + 4 * (span - op->n_keys);
+    uint32_t bias_bytes = 4 * span, head_bytes = head_size;
+#ifdef A8_TARGET_PACKS
+    const uint32_t *packed = op->packed;
+#else
+    const uint32_t *packed = NULL;
+#endif
+    if (packed != NULL) {
+        v = (const int8_t *)packed + 8 * first;
+        k += 4 * first;
+        bias = (const uint8_t *)(packed + span * d / 2 + span - 1 - op->newest + first);
+        bias_bytes = 8 * span;
+        head_bytes = 2 * span * head_size;
+        w->attend.key_row = 4 * span;
+        w->attend.value_group = 8 * span;
+    }
+    for (; d > 0; d -= head_size, q += head_size, y += head_size, k += head_bytes, v += head_bytes, bias += bias_bytes) {
+        w->k = k;
+        w->v = v;
         if (w->tile > 0) {
-            pack_tile(w, 0, w->k + oldest * d, w->v + oldest * d, d, n_old, head_size);
-            pack_tile(w, n_old, w->k, w->v, d, op->n_keys - n_old, head_size);
+            pack_tile(w, 0, k + oldest * op->n_channels, v + oldest * op->n_channels, op->n_channels, n_old, head_size);
+            pack_tile(w, n_old, k, v, op->n_channels, op->n_keys - n_old, head_size);
             use_tile(w, 0);
+        } else if (packed != NULL) {
+            use_rows(w, 0, 0, 0);
         } else {
-            use_rows(w, oldest, n_old, d);
+            use_rows(w, oldest, n_old, op->n_channels);
         }
-        attend(w, q + c, bias, y + c, op->n_keys, head_size);
+        attend(w, q, bias, y, op->n_keys, head_size);
     }
 }
 
-static inline void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
+static A8_KERNEL NOINLINE void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
                                                   const uint8_t *bias, uint32_t head_size)
 {
     const a8_attention_fields_t *f = op->fields;

@@ -8,7 +8,7 @@
 #ifdef A8_TARGET_M0PLUS
 
 #define BLOCK 4u
-#define NOINLINE __attribute__((noinline))
+#define NOINLINE A8_KERNEL __attribute__((noinline))
 
 /* a8_m0plus_products.S */
 void a8_m0plus_rows(const a8_conv1d_t *op, int8_t *y, uint32_t n);
@@ -22,7 +22,7 @@ typedef struct {
     uint32_t last;
 } taps_t;
 
-static taps_t taps_of(const a8_conv1d_t *op, const int8_t *x, int32_t at)
+static A8_KERNEL taps_t taps_of(const a8_conv1d_t *op, const int8_t *x, int32_t at)
 {
     uint32_t left = op->n_steps - (uint32_t)at; /* tokens from `at` to the end of x */
     taps_t taps = {x, at < 0 ? (uint32_t)-at : 0, op->kernel < left ? op->kernel : left};
@@ -30,7 +30,7 @@ static taps_t taps_of(const a8_conv1d_t *op, const int8_t *x, int32_t at)
     return taps;
 }
 
-static inline int32_t first_tap(const a8_conv1d_t *op, uint32_t t)
+static A8_KERNEL inline int32_t first_tap(const a8_conv1d_t *op, uint32_t t)
 {
     return (int32_t)(t * op->stride) - (int32_t)op->pad_left;
 }
@@ -46,7 +46,7 @@ static NOINLINE const int8_t *with_padding(const a8_conv1d_t *op, const int8_t *
     return to;
 }
 
-static inline void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t *out, uint32_t step)
+static A8_KERNEL inline void pack_token(const a8_conv1d_t *op, const int8_t *x, uint32_t t, uint32_t *out, uint32_t step)
 {
     int32_t at = first_tap(op, t);
     const int8_t *from = at >= 0 && (uint32_t)at + op->kernel <= op->n_steps ? x + (uint32_t)at * op->n_inputs
@@ -75,7 +75,7 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
     }
 }
 
-static void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *y, int packed)
+static A8_KERNEL void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *y, int packed)
 {
     for (uint32_t t = 0; t < op->n_output_steps; t++, y += op->n_outputs)
         run_token(op, x, t, packed, y);
@@ -95,6 +95,24 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
         a8_m0plus_rows(op, y + first * op->n_outputs, n);
     }
 }
+
+#ifdef A8_TARGET_PACKS
+/* Biases of all outputs, room for their sums if there are several passes; then for each four outputs the pairs of their
+ * weights, four words a pair, and their scales. What is missing of four outputs gives nothing that is read. */
+void a8_pack_product(const a8_conv1d_t *op, uint32_t *packed)
+{
+    uint32_t n = a8_padded(op->n_inputs);
+    uint32_t *to = packed + (n > 2 * A8_PASS_PAIRS ? 2 : 1) * a8_padded(op->n_outputs);
+    const int8_t *weights = op->weights;
+    for (uint32_t i = 0; i < op->n_outputs; i++, weights += n, to++) {
+        memcpy(packed + i, op->rows + 8 * i, 4);
+        memcpy(to + 2 * n, op->rows + 8 * i + 4, 4);
+        a8_m0plus_pack(to, weights, op->n_inputs, 4 * BLOCK);
+        if (i % BLOCK == BLOCK - 1)
+            to += 2 * n;
+    }
+}
+#endif
 
 /* Without a frame of its own. */
 void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y) __attribute__((alias("a8_conv1d_s8")));

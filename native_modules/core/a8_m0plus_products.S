@@ -50,6 +50,9 @@
 #define F_BACK (4 * PAIRS + 72) /* bytes that y goes back before the last block */
 #define FRAME (4 * PAIRS + 76)
 
+/* A token and packed weights: F_LEFT is negative */
+#define P_LEFT F_END2
+
     .macro LOAD_WORD to, from, other /* at any address */
     ldrb \to, [\from]
     ldrb \other, [\from, #1]
@@ -62,6 +65,21 @@
     lsls \other, #24
     orrs \to, \other
     adds \from, #4
+    .endm
+
+    .macro SCALE lane, scale /* a sum, in a register of that number; changes r3, scale */
+    lsrs r3, \scale, #16
+    asrs r\lane, r3
+    sxth r3, r\lane
+    cmp r3, r\lane
+    bne packed_wide\lane
+    uxth r3, \scale
+    muls r\lane, r3, r\lane
+    lsrs r3, \scale, #24
+    asrs r\lane, r3
+    movs r3, #0
+    adcs r\lane, r3
+packed_shifted\lane:
     .endm
 
 /* r0: tokens, r4-r7: sums of four of them; leaves through r11 */
@@ -185,7 +203,9 @@ row_done:
     subs r0, #1
     str r0, [sp, #F_N_ROWS]
     bne next_row
+done:
     add sp, #FRAME
+restore:
     pop {r4-r7}
     mov r8, r4
     mov r9, r5
@@ -198,6 +218,15 @@ row_done:
     .type a8_m0plus_rows, %function
     .thumb_func
 a8_m0plus_rows:
+#ifdef A8_TARGET_PACKS
+    movs r3, #0
+/* void a8_packed_token_s8(const a8_conv1d_t *op, int8_t *y, const int8_t *x, uint32_t *packed): the token takes the place
+ * of a row, and the rows that of tokens */
+    .global a8_packed_token_s8
+    .type a8_packed_token_s8, %function
+    .thumb_func
+a8_packed_token_s8:
+#endif
     push {r4-r7, lr}
     mov r4, r8
     mov r5, r9
@@ -208,9 +237,16 @@ a8_m0plus_rows:
     movs r7, r0
     str r0, [sp, #F_OP]
     str r1, [sp, #F_Y]
+    movs r5, r3
     bl low_of
     str r1, [sp, #F_LOW]
     ldr r4, [r7, #OP_N_OUTPUTS]
+#ifdef A8_TARGET_PACKS
+    cmp r5, #0
+    beq 1f
+    b packed_token
+1:
+#endif
     str r4, [sp, #F_Y_STRIDE]
     str r4, [sp, #F_N_ROWS]
     movs r0, #3
@@ -250,11 +286,11 @@ row:
     /* the only pass of a row that is not the first: registers and frame are as they were */
     ldr r3, [sp, #F_BACK]
     cmp r3, #0
-    beq unpack_pass
+    beq unpack
     ldr r0, [sp, #F_END2]
     subs r0, r0, r2
     str r0, [sp, #F_END]
-    b unpack_pass
+    b unpack
 1:  movs r5, r1
     ldr r7, [sp, #F_OP]
     ldr r0, [r7, #OP_SCRATCH]
@@ -316,9 +352,9 @@ pass:
 4:  adds r0, r2, r0
     mov r11, r0
 
-/* r1: pairs of this pass. Rows at no multiple of 4 are first copied to where the pairs end: unpacking never
+/* r1: pairs of this pass, r6: weights. Rows at no multiple of 4 are first copied to where the pairs end: unpacking never
  * overtakes what it reads. */
-unpack_pass:
+unpack:
     adr r2, base
     ldr r4, [r2, #mask - base]
     ldr r5, [r2, #flip - base]
@@ -334,18 +370,18 @@ unpack_pass:
     beq 6f
     lsrs r2, r2, #1
     subs r3, r7, r2
-5:  LOAD_WORD r0, r6, r2
-    stm r3!, {r0}
-    cmp r3, r7
+5:  subs r2, #1
+    ldrb r0, [r6, r2]
+    strb r0, [r3, r2]
     bne 5b
     lsls r2, r1, #1
     subs r6, r7, r2
     subs r3, r6, r2
 6:  lsls r0, r1, #30
-    beq unpack
+    beq unpack_words
     ldm r6!, {r1}
     b unpack_second
-unpack:
+unpack_words:
     ldm r6!, {r1, r2}
     eors r1, r5
     movs r0, r1
@@ -366,7 +402,7 @@ unpack_second:
     add r1, r8
     stm r3!, {r0, r1}
     cmp r3, r7
-    bne unpack
+    bne unpack_words
 
     ldr r0, [sp, #F_END2]
     ldr r1, [sp, #F_SPAN]
@@ -384,7 +420,132 @@ unpack_second:
     movs r2, #1
     lsls r2, r1
     mov lr, r2
-7:  b block
+    b block
+7:
+#ifdef A8_TARGET_PACKS
+    bmi packed_unpacked
+#endif
+    b block
+
+#ifdef A8_TARGET_PACKS
+/* r2: token, r4: outputs, r5: biases, sums and weights, r7: op */
+packed_token:
+    str r2, [sp, #F_WEIGHTS]
+    str r5, [sp, #F_BIAS]
+    bl pairs_of
+    str r0, [sp, #P_LEFT]
+    adds r1, r0, #1
+    lsls r1, r1, #4
+    str r1, [sp, #F_BLOCK_BYTES] /* of four rows and their scales */
+    adds r4, #3
+    lsrs r4, r4, #2
+    muls r1, r4, r1
+    str r1, [sp, #F_SPAN]
+    lsls r4, r4, #4
+    mvns r1, r4
+    str r1, [sp, #F_LEFT]
+    adds r5, r5, r4
+    str r5, [sp, #F_SUMS]
+    cmp r0, #PAIRS
+    bls packed_pass
+    adds r5, r5, r4
+packed_pass: /* r5: weights */
+    str r5, [sp, #F_TOKENS]
+    ldr r4, [sp, #F_BLOCK_BYTES]
+    movs r1, #PAIRS
+    ldr r2, [sp, #F_SUMS]
+    adr r3, packed_sums
+    ldr r0, [sp, #P_LEFT]
+    subs r0, r0, r1
+    bhi 1f
+    adds r1, r1, r0
+    subs r4, #16
+    ldr r2, [sp, #F_Y]
+    adr r3, packed_requantize
+1:  str r0, [sp, #P_LEFT]
+    mov r9, r2
+    adds r3, #1
+    mov r11, r3
+    lsls r0, r1, #4
+    subs r4, r4, r0
+    mov lr, r4 /* from the end of a pass in a block to its start in the next */
+    ldr r0, [sp, #F_SPAN]
+    adds r0, r0, r5
+    mov r12, r0
+    adr r2, base
+    movs r0, #PAIR_CODE
+    muls r0, r1, r0
+    ldr r3, [r2, #body_at - base]
+    adds r3, r2, r3
+    subs r3, r3, r0
+    mov r10, r3
+    ldr r6, [sp, #F_WEIGHTS]
+    b unpack
+packed_unpacked:
+    ldr r0, [sp, #F_BIAS]
+    mov r8, r0
+    ldr r0, [sp, #F_SUMS]
+    str r0, [sp, #F_BIAS]
+    ldr r0, [sp, #F_TOKENS]
+packed_block:
+    mov r1, r8
+    ldm r1!, {r4-r7}
+    mov r8, r1
+    bx r10
+
+    .align 2
+packed_sums:
+    mov r1, r9
+    stm r1!, {r4-r7}
+    mov r9, r1
+    add r0, lr
+    cmp r0, r12
+    bne packed_block
+    ldr r5, [sp, #F_TOKENS]
+    movs r0, #PAIRS
+    lsls r0, r0, #4
+    adds r5, r5, r0
+    b packed_pass
+
+    .align 2
+packed_requantize:
+    ldm r0!, {r1, r2}
+    SCALE 4, r1
+    SCALE 5, r2
+    ldm r0!, {r1, r2}
+    SCALE 6, r1
+    SCALE 7, r2
+    ldr r1, [sp, #F_LOW]
+    mov r2, r9
+    .irp lane, 4, 5, 6, 7
+    cmp r\lane, r1
+    blt packed_low\lane
+    cmp r\lane, #127
+    bgt packed_high\lane
+packed_clamped\lane:
+    strb r\lane, [r2, #\lane - 4]
+    .endr
+    adds r2, #4
+    mov r9, r2
+    add r0, lr
+    cmp r0, r12
+    bne packed_block
+    b done
+    .irp lane, 4, 5, 6, 7
+packed_wide\lane:
+    asrs r\lane, r\lane, #31
+    movs r3, #127
+    eors r\lane, r3
+    b packed_shifted\lane
+packed_low\lane:
+    movs r\lane, r1
+    b packed_clamped\lane
+packed_high\lane:
+    movs r\lane, #127
+    b packed_clamped\lane
+    .endr
+
+#endif
 
     .align 2
 base:
@@ -477,10 +638,8 @@ a8_m0plus_token:
     ldr r1, [r2, #plain_at - token_base]
     cmp r4, #0
     bne 1f
-    lsrs r0, r0, #1
-    negs r0, r0
     lsls r0, r0, #30
-    lsrs r3, r0, #25
+    lsrs r3, r0, #26
     ldr r1, [r2, #packed_at - token_base]
 1:  adds r3, r3, r1
     adds r3, r3, r2
@@ -517,7 +676,7 @@ unaligned_row: /* of products that are not packed: they need no mask */
     b token_row_read
 
 packed:
-    .rept 4
+    .rept 2
     ldm r0!, {r2}
     eors r2, r6
     movs r3, r2
@@ -581,12 +740,7 @@ token_requantize:
     beq 7f
     b token_row
 7:  add sp, #T_SAVED
-    pop {r4-r7}
-    mov r8, r4
-    mov r9, r5
-    mov r10, r6
-    mov r11, r7
-    pop {r4-r7, pc}
+    b restore
 4:  asrs r4, r4, #31
     movs r2, #127
     eors r4, r2

@@ -12,6 +12,7 @@ int32_t a8_load(a8_model_t *m, uint32_t model_bytes, const uint8_t *file, uint32
     if (err != A8_OK)
         return err;
     a8_plan(m);
+    a8_plan_stream(m);
     m->file = file;
     m->file_bytes = n;
     return A8_OK;

@@ -24,6 +24,7 @@ typedef struct {
     uint16_t n_steps;
     uint16_t n_channels;
     uint8_t last_step; /* last step of a run that reads it (step i + 1 runs op i); 0: never read */
+    uint8_t stream;    /* a8_stream.c */
     uint16_t scratch_words; /* a8_op_scratch_bytes / 4 of the op that makes it */
 } a8_tensor_t;
 
@@ -85,6 +86,8 @@ typedef struct {
         a8_add_fields_t add;
         a8_requantize_t pool;
     } as;
+    uint32_t state;  /* offset in the state of a stream, */
+    uint32_t packed; /* and of what it has in a packed one; 0: nothing */
 } a8_op_t;
 
 typedef struct {
@@ -93,6 +96,8 @@ typedef struct {
     uint32_t arena_bytes;
     uint32_t live_bytes; /* the largest sum of blocks that live in one step: no plan can be smaller */
     uint32_t macs;
+    int32_t stream_bytes;  /* of a stream's state, or A8_ERR_STREAM */
+    uint32_t packed_bytes; /* that a packed one has in addition */
     uint32_t input_rows; /* offsets in the file */
     uint32_t thresholds;
     uint32_t golden;
@@ -123,6 +128,9 @@ uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op);
 
 /* Places every tensor and the scratch of every op; sets arena_bytes and live_bytes. */
 void a8_plan(a8_model_t *m);
+
+/* Decides whether the model can run as a stream and lays out its state; sets stream_bytes and packed_bytes. */
+void a8_plan_stream(a8_model_t *m);
 
 /* Bytes of one window: T*C of the input type. */
 uint32_t a8_input_bytes(const a8_model_t *m);

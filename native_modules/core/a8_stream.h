@@ -26,6 +26,10 @@ static inline int32_t a8_stream_bytes(const a8_model_t *m)
 #else
 int32_t a8_stream_bytes(const a8_model_t *m);
 
+/* Bytes that a packed state has in addition; 0 where the kernels of this target gain nothing. Weights are packed by the
+ * first push after a reset. Such a state makes every token faster; a smaller one is not packed. */
+uint32_t a8_stream_packed_bytes(const a8_model_t *m);
+
 /* Begins a recording; outputs will come after n_steps samples, then every `hop` >= 1. MEMORY, ALIGNMENT. */
 int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, uint32_t hop);
 

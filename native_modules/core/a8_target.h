@@ -66,6 +66,9 @@
 #define A8_KERNELS_ADD_EXTERNAL
 #define A8_KERNELS_TABLE_EXTERNAL
 #define A8_KERNELS_INPUT_EXTERNAL
+#ifndef A8_WITHOUT_PACKED
+#define A8_TARGET_PACKS /* a8_pack_product, a8_packed_token_s8, a8_pack_key_s8: see a8_stream_packed_bytes */
+#endif
 #endif
 
 #if defined(A8_TARGET_ARMDSP) || defined(A8_TARGET_RV32)
@@ -85,6 +88,13 @@
 #ifndef __ASSEMBLER__
 
 #include <stdint.h>
+
+/* -DA8_IN_RAM: kernels lie in sections that the Pico SDK's linker scripts put into RAM. */
+#ifdef A8_IN_RAM
+#define A8_KERNEL __attribute__((section(".time_critical.a8")))
+#else
+#define A8_KERNEL
+#endif
 
 /* With -DA8_SCRATCH_M0PLUS or -DA8_SCRATCH_BLOCKED a host plans the arena of those targets. */
 #if defined(A8_TARGET_M0PLUS) || defined(A8_SCRATCH_M0PLUS)
@@ -151,6 +161,43 @@ static inline uint32_t a8_attention_scratch_bytes(uint32_t n_steps, uint32_t n_k
     (void)n_steps;
     (void)head_size;
     return 4 * n_keys;
+}
+
+#endif
+
+#ifdef A8_TARGET_PACKS
+
+/* Bytes of the weights of linear or conv1d for a packed stream, or 0 if there is no scratch for a token: a flag, a bias and
+ * a scale for each output, rounded up to 4, a sum if the products take several passes, and two bytes a weight. */
+static inline uint32_t a8_packed_product_bytes(uint32_t n_products, uint32_t n_outputs)
+{
+    uint32_t bytes = a8_packed_bytes(n_products);
+    if (bytes > a8_tile_bytes(n_products))
+        return 0;
+    return 4 + ((n_outputs + 3u) & ~3u) * ((n_products > 2 * A8_PASS_PAIRS ? 12 : 8) + bytes);
+}
+
+/* Bytes of the packed values of a ring and of the biases of its places, twice; 0 where heads are no whole words. */
+static inline uint32_t a8_packed_ring_bytes(uint32_t span, uint32_t n_channels, uint32_t heads)
+{
+    return n_channels / heads % 4 != 0 ? 0 : span * (2 * n_channels + 8 * heads);
+}
+
+#else
+
+static inline uint32_t a8_packed_product_bytes(uint32_t n_products, uint32_t n_outputs)
+{
+    (void)n_products;
+    (void)n_outputs;
+    return 0;
+}
+
+static inline uint32_t a8_packed_ring_bytes(uint32_t span, uint32_t n_channels, uint32_t heads)
+{
+    (void)span;
+    (void)n_channels;
+    (void)heads;
+    return 0;
 }
 
 #endif

@@ -24,6 +24,17 @@ target_sources(usermod_attn8 INTERFACE
 if(ATTN8_XTENSA_MAC16)
     target_compile_definitions(usermod_attn8 INTERFACE A8_XTENSA_MAC16)
 endif()
+# The kernels of a Cortex-M0+ are partly assembly, which a project need not have enabled; scripts cannot enable it.
+get_property(ATTN8_LANGUAGES GLOBAL PROPERTY ENABLED_LANGUAGES)
+if(NOT CMAKE_SCRIPT_MODE_FILE AND NOT "ASM" IN_LIST ATTN8_LANGUAGES)
+    enable_language(ASM)
+endif()
+
+# On rp2 the kernels run from RAM: code in flash competes with the weights for the cache.
+if(PICO_BOARD OR PICO_PLATFORM)
+    target_compile_definitions(usermod_attn8 INTERFACE A8_IN_RAM)
+endif()
+
 target_include_directories(usermod_attn8 INTERFACE ${ATTN8_CORE})
 separate_arguments(ATTN8_WITHOUT UNIX_COMMAND "${WITHOUT}")
 foreach(part IN LISTS ATTN8_WITHOUT)

@@ -340,3 +340,12 @@ def test_buffer_that_changed_its_length_is_refused():
     except LOCKED:
         return
     assert raises(attn8.ModelError, stream.push, x).code == 31
+
+
+def test_packed_streams_give_the_same_outputs():
+    for name in NAMES:
+        m = load(name)
+        stream = m.stream(packed=True)
+        for _ in range(2):
+            assert outputs(stream, samples(m, name)) == expected(m, name)
+            stream.reset()

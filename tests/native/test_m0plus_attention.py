@@ -38,7 +38,7 @@ def run_step(core, op, q, k, v, newest, n_keys, offset=0):
     span, d = k.shape
     needed = core.attention_scratch(span, span, d // op.heads)
     at = core.place(fields(op), bias_bytes(op), q, k, v, needed, d, offsets=(0, 0, offset, offset, offset, 0, offset))
-    arguments = struct.pack("<7I", at[1], at[5], at[0], d, span, newest, n_keys)
+    arguments = struct.pack("<8I", at[1], at[5], at[0], d, span, newest, n_keys, 0)
     cycles = core.call("a8_attention_step_s8", arguments, at[2], at[3], at[4], at[6])
     return np.frombuffer(core.processor.read(at[6], d), np.int8), cycles
 

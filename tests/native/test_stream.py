@@ -137,6 +137,11 @@ def both_say(data):
     return answers
 
 
+def test_portable_kernels_pack_nothing():
+    data, _ = causal_model()
+    assert runtime._core().a8_stream_packed_bytes(runtime.CModel(data)._model.ctypes.data) == 0
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_c_and_numpy_agree_on_what_streams_and_what_it_keeps(seed):
     of_numpy, of_c = both_say(models.random_model(seed))
