@@ -11,7 +11,7 @@ from .kernels import READS_ANY_SIGN, extension, ops
 # By op code - 16, as format.OP_NAMES.
 _N_SOURCES = b"\x01\x01\x03\x01\x02\x01\x01"
 _CLAMPS = ((-128, 127), (-127, 127), (0, 127))
-_LINEAR, _CONV1D, _ATTENTION, _NORM, _POOL = 0, 1, 2, 3, 5
+_LINEAR, _CONV1D, _ATTENTION, _NORM, _ADD, _POOL, _TABLE = 0, 1, 2, 3, 4, 5, 6
 
 
 def sources(op):
@@ -25,7 +25,10 @@ def attended_pairs(n_steps, left, right):
 
 
 def memory_blocks(outline):
-    """Returns (bytes, first step, last step) of each tensor, then of the scratch of each op."""
+    """Returns (bytes, first step, last step) of each tensor, then of the scratch of each op, and what lies in place.
+
+    A tensor that is made in place of another has 0 bytes; the second result is a list of (it, that other).
+    """
     shapes = outline.shapes
     last = list(range(len(shapes)))
     scratch = []
@@ -37,7 +40,22 @@ def memory_blocks(outline):
     sizes = [(steps * channels + 3) & ~3 for steps, channels in shapes]
     if not outline.input_type:
         sizes[0] = 0
-    return [(sizes[i], i, last[i]) for i in range(len(shapes))] + scratch
+    shared = []
+    for i in range(len(outline.ops), 0, -1):
+        for source in _replaceable(outline.ops[i - 1]):
+            if last[source] == i and (source or outline.input_type):
+                sizes[i], last[source] = 0, last[i]
+                shared.insert(0, (i, source))
+                break
+    return [(sizes[i], i, last[i]) for i in range(len(shapes))] + scratch, shared
+
+
+def _replaceable(op):
+    """Returns the sources of an op whose place its output may take when it is the last to read them."""
+    index, read = op[0] - 16, sources(op)
+    if index == _ATTENTION:
+        return b"" if read[0] in read[1:] else read[:1]
+    return read if index in (_NORM, _ADD, _TABLE) else b""
 
 
 def _span(op, shape):
@@ -192,7 +210,10 @@ class Plan:
 
     def _tensors(self):
         outline = self._outline
-        offsets, self.arena_bytes = place(memory_blocks(outline))
+        blocks, shared = memory_blocks(outline)
+        offsets, self.arena_bytes = place(blocks)
+        for tensor, source in shared:
+            offsets[tensor] = offsets[source]
         arena = memoryview(array("b", bytes(self.arena_bytes)))
         tensors = []
         for i, (steps, channels) in enumerate(outline.shapes):

@@ -457,26 +457,55 @@ def _check_whole(model):
 def memory_blocks(model, target=arena.PORTABLE):
     """Returns the planner's blocks (bytes, first step, last step): the tensors, then the scratch of each op.
 
+    A tensor that is made in place has 0 bytes; the block of its source lives as long as it does.
+
     Args:
         model: a ParsedModel.    target: one of arena.TARGETS, whose kernels say how much scratch they want.
     """
-    ops, shapes = model.graph.ops, model.shapes
-    last = list(range(len(shapes)))
-    for i, op in enumerate(ops):
-        for source in op_sources(op):
-            last[source] = i + 1
+    ops, shapes, last = model.graph.ops, model.shapes, _last_steps(model)
     sizes = [steps * channels for steps, channels in shapes]
     if model.graph.input_requantize is None:
         sizes[0] = 0
+    for tensor, source in reversed(in_place(model)):
+        sizes[tensor], last[source] = 0, last[tensor]
     blocks = list(zip(sizes, range(len(shapes)), last, strict=True))
     sources = [shapes[op_sources(op)[0]] for op in ops]
     scratch = [arena.scratch_bytes(op, sources[i], shapes[i + 1], target) for i, op in enumerate(ops)]
     return blocks + [(n, i + 1, i + 1) for i, n in enumerate(scratch)]
 
 
+def _last_steps(model):
+    """Returns the last step that reads each tensor, its own for the last one."""
+    last = list(range(len(model.shapes)))
+    for i, op in enumerate(model.graph.ops):
+        for source in op_sources(op):
+            last[source] = i + 1
+    return last
+
+
+def in_place(model):
+    """Returns the (tensor, source) whose bytes lie in the same place: the op that makes the tensor is the source's last."""
+    last, found = _last_steps(model), []
+    for i, op in enumerate(model.graph.ops):
+        free = [s for s in _replaceable(op) if last[s] == i + 1 and (s > 0 or model.graph.input_requantize is not None)]
+        found += [(i + 1, source) for source in free[:1]]
+    return found
+
+
+def _replaceable(op):
+    """Returns the sources of an op whose place its output may take."""
+    sources = op_sources(op)
+    if isinstance(op, graph.WindowedAttention):
+        return () if op.query in sources[1:] else sources[:1]
+    return sources if isinstance(op, graph.LayerNorm | graph.Add | graph.Table) else ()
+
+
 def plan(model, target=arena.PORTABLE):
     """Returns (offsets, arena bytes, live bytes) of arena.plan for a target."""
-    return arena.plan(memory_blocks(model, target))
+    offsets, arena_bytes, live_bytes = arena.plan(memory_blocks(model, target))
+    for tensor, source in in_place(model):
+        offsets[tensor] = offsets[source]
+    return offsets, arena_bytes, live_bytes
 
 
 def _plan(model):
@@ -542,10 +571,10 @@ class Reference:
     def _outputs(self, x):
         """Runs a batch, dropping each tensor behind its last reader."""
         values = {0: self._input(x)}
-        blocks = memory_blocks(self.model)
+        last = _last_steps(self.model)
         for i, op in enumerate(self.graph.ops):
             values[i + 1] = run_op(op, [values[source] for source in op_sources(op)])
-            values = {t: value for t, value in values.items() if blocks[t][2] > i + 1 or t == i + 1}
+            values = {t: value for t, value in values.items() if last[t] > i + 1 or t == i + 1}
         return values[len(self.graph.ops)][:, 0]
 
     def _input(self, x):

@@ -7,7 +7,7 @@
 #include "a8_bytes.h"
 #include "a8_kernels.h"
 
-#define NOINLINE __attribute__((noinline))
+#define NOINLINE A8_KERNEL __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
 
 /* Natmods and firmware are built with -Os. The first scheduler of RISC-V takes more registers than there are. */

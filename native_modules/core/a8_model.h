@@ -23,9 +23,10 @@ typedef struct {
     uint32_t offset; /* in the arena, bytes */
     uint16_t n_steps;
     uint16_t n_channels;
-    uint8_t last_step; /* last step of a run that reads it (step i + 1 runs op i); 0: never read */
+    uint8_t last_step; /* last step of a run (step i + 1 runs op i) that reads it, or what takes its place; 0: never read */
     uint8_t stream;    /* a8_stream.c */
     uint16_t scratch_words; /* a8_op_scratch_bytes / 4 of the op that makes it */
+    uint8_t in_place;       /* 1 + the tensor whose place it takes; 0: it has its own */
 } a8_tensor_t;
 
 /* A score difference becomes an index of A8_EXP: see "windowed attention". */
@@ -130,7 +131,11 @@ uint32_t a8_op_scratch_bytes(const a8_model_t *m, const a8_op_t *op);
 void a8_plan(a8_model_t *m);
 
 /* Decides whether the model can run as a stream and lays out its state; sets stream_bytes and packed_bytes. */
+#ifndef A8_WITHOUT_STREAM
 void a8_plan_stream(a8_model_t *m);
+#else
+static inline void a8_plan_stream(a8_model_t *m) { (void)m; }
+#endif
 
 /* Bytes of one window: T*C of the input type. */
 uint32_t a8_input_bytes(const a8_model_t *m);

@@ -74,7 +74,7 @@ static void get_block(a8_model_t *m, uint32_t b, block_t *k)
     k->last = t->last_step;
     k->offset = &t->offset;
     k->bytes = a8_padded((uint32_t)t->n_steps * t->n_channels);
-    if (b == 0 && m->input_type == A8_INPUT_INT8)
+    if (t->in_place != 0 || (b == 0 && m->input_type == A8_INPUT_INT8))
         k->bytes = 0; /* the caller's window is read in place */
 }
 
@@ -165,11 +165,38 @@ static uint32_t live_bytes(a8_model_t *m)
     return most;
 }
 
+/* Sources, from the first on, whose place the output may take when they are read for the last time: the kernel writes a
+ * value behind the last time that it reads what lies there. */
+static uint32_t n_replaceable(const a8_op_t *op)
+{
+    const uint8_t *s = op->source;
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
+        return s[0] != s[1] && s[0] != s[2];
+    return A8_IS(op->code, ADD_S8) ? 2 : A8_IS(op->code, LAYER_NORM_S8) || A8_IS(op->code, TABLE_S8);
+}
+
+/* The output of step i takes the place of a source if it may, whose block then lives as long as it does. */
+static void share_place(a8_model_t *m, uint32_t i)
+{
+    a8_op_t *op = &m->ops[i - 1];
+    for (uint32_t n = 0; n < n_replaceable(op); n++) {
+        uint32_t id = op->source[n];
+        a8_tensor_t *source = (a8_tensor_t *)a8_tensor(m, id);
+        if (source->last_step == i && (id > 0 || m->input_type != A8_INPUT_INT8)) {
+            source->last_step = op->output.last_step;
+            op->output.in_place = (uint8_t)(id + 1);
+            return;
+        }
+    }
+}
+
 void a8_plan(a8_model_t *m)
 {
     uint32_t best = 0, order = 0, least = UINT32_MAX;
-    for (uint32_t i = 0; i < m->n_ops; i++)
-        m->ops[i].output.scratch_words = (uint16_t)(a8_op_scratch_bytes(m, &m->ops[i]) / 4);
+    for (uint32_t i = m->n_ops; i > 0; i--) {
+        share_place(m, i);
+        m->ops[i - 1].output.scratch_words = (uint16_t)(a8_op_scratch_bytes(m, &m->ops[i - 1]) / 4);
+    }
     m->live_bytes = live_bytes(m);
     for (; order < N_ORDERS && least > m->live_bytes; order++) {
         uint32_t arena_bytes = place(m, order);
@@ -181,4 +208,7 @@ void a8_plan(a8_model_t *m)
     if (best + 1 != order)
         place(m, best);
     m->arena_bytes = least;
+    for (a8_op_t *op = m->ops; op != m->ops + m->n_ops; op++)
+        if (op->output.in_place != 0)
+            op->output.offset = a8_tensor(m, op->output.in_place - 1u)->offset;
 }

@@ -1,10 +1,12 @@
 """The planner: nothing that lives at the same time overlaps, and little memory is lost."""
 
+import dataclasses
+
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import models
-from attn8 import arena, reference
+from attn8 import arena, graph, reference
 
 BLOCKS = st.lists(
     st.tuples(st.integers(0, 300), st.integers(0, 12), st.integers(0, 6)).map(lambda b: (b[0], b[1], b[1] + b[2])),
@@ -61,10 +63,34 @@ def test_tensors_live_until_their_last_reader_and_attention_has_scratch():
     parsed = reference.parse(models.build_model(shape))
     blocks = reference.memory_blocks(parsed)
     n = len(parsed.shapes)
-    assert blocks[0] == (24 * 3, 0, 1) and blocks[1] == (12 * 8, 1, 7)  # the residual waits for the add
+    names = [type(op).__name__ for op in parsed.graph.ops]
+    add = 1 + names.index("Add")
+    assert blocks[0] == (24 * 3, 0, 1) and blocks[1][:2] == (12 * 8, 1) and blocks[1][2] > add  # the residual waits for the add
     assert blocks[n - 1] == (3, n - 1, n - 1)
     scratch = [b for b in blocks[n:] if b[0]]
     assert scratch == [(4 * 5, 5, 5)]
+
+
+def test_what_is_read_for_the_last_time_gives_its_place():
+    parsed = reference.parse(models.build_model(models.Shape(layers=2, norm="layer", activation="gelu", int16=True)))
+    blocks, offsets = reference.memory_blocks(parsed), parsed.offsets
+    shared, ops = dict(reference.in_place(parsed)), parsed.graph.ops
+    kinds = {type(ops[tensor - 1]).__name__ for tensor in shared}
+    assert kinds == {"LayerNorm", "Add", "Table", "WindowedAttention"}
+    for tensor, source in shared.items():
+        assert blocks[tensor][0] == 0 and offsets[tensor] == offsets[source]
+        assert not any(source in reference.op_sources(op) for op in ops[tensor:])
+
+
+def test_a_query_that_is_key_or_value_keeps_its_place():
+    shape = models.Shape(layers=1, int16=True)
+    parsed = reference.parse(models.build_model(shape))
+    i = next(i for i, op in enumerate(parsed.graph.ops) if isinstance(op, graph.WindowedAttention))
+    op = parsed.graph.ops[i]
+    assert (i + 1, op.query) in reference.in_place(parsed)
+    for field in ("key", "value"):
+        parsed.graph.ops[i] = dataclasses.replace(op, **{field: op.query})
+        assert i + 1 not in dict(reference.in_place(parsed))
 
 
 def test_an_int8_window_needs_no_memory_of_its_own():
