@@ -413,16 +413,23 @@ def run(output, file, data, backend):
 
 @verb(
     "bench",
-    "attn8 bench gesture.a8 --board pico",
-    _file,
-    click.option("--board", default="pico", show_default=True, help="Board to count cycles for."),
+    "attn8 bench gesture.a8 --board pico\n  attn8 bench --kernels --board pico2",
+    click.argument("file", required=False, type=click.Path()),
+    click.option("--kernels", is_flag=True, help="Count each kernel at fixed sizes, in place of a model file."),
+    click.option("--board", default="pico", show_default=True, help="Board to count for."),
 )
-def bench(output, file, board):
-    """Count the cycles of one window on an emulated board, op by op."""
+def bench(output, file, kernels, board):
+    """Count the cycles or instructions of one window on an emulated board, op by op."""
     from . import boards, profile
+    from .boards.kernels import bench_kernels
     from .model_file import read_model
+    from .progress import counted
 
-    output.result(boards.bench(read_model(file), board), profile.render_bench)
+    if kernels == (file is not None):
+        raise click.UsageError("give a model FILE or --kernels, one of them")
+    with counted("emulating", output.progress) as progress:
+        found = bench_kernels(board, progress) if kernels else boards.bench(read_model(file), board, None, progress)
+    output.result(found, profile.render_kernels if kernels else profile.render_bench)
 
 
 @verb(

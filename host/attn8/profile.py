@@ -242,20 +242,24 @@ def _account_table(info):
     return table
 
 
-def _ops_table(ops):
+def _ops_table(ops, unit=None):
     from rich.table import Table
 
-    emulated = "cycles" in ops[0]
     table = Table(title="step by step", title_justify="left", box=None, pad_edge=False)
-    for name in ("#", "op", "output", "MACs", *(("cycles", "cycles/MAC") if emulated else ())):
+    for name in ("#", "op", "output", "MACs", *((unit, f"{unit}/MAC", "of the bound") if unit else ())):
         table.add_column(name, justify="left" if name in ("op", "output") else "right")
     for op in ops:
         row = [str(op["index"]), op["name"], "x".join(map(str, op["shape"])), f"{op['macs']:,}"]
-        if emulated:
-            ratio = op["cycles_per_mac"]
-            row += [f"{op['cycles']:,}", "" if ratio is None else f"{ratio:.2f}"]
+        if unit:
+            row += [f"{op[unit]:,}", *_ratio(op, unit)]
         table.add_row(*row)
     return table
+
+
+def _ratio(found, unit):
+    """Returns the texts of a count per multiply-accumulate, and of its share of the bound."""
+    ratio, percent = found[f"{unit}_per_mac"], found["percent_of_bound"]
+    return ("", "") if ratio is None else (f"{ratio:.2f}", f"{percent:.0f} %")
 
 
 def render_bench(bench):
@@ -263,23 +267,76 @@ def render_bench(bench):
     from rich.console import Group
     from rich.text import Text
 
-    head = f"{bench['board']}: {bench['cycles']:,} cycles a window = {bench['ms']:.1f} ms at {bench['clock_mhz']:g} MHz"
-    memory = ", ".join(f"{name} {bench[f'{name}_bytes']:,} bytes" for name in ("arena", "stack", "code"))
-    lines = [Text(head, style="bold"), Text(bench["source"]), Text(f"{memory}; golden outputs equal")]
-    lines += _stream_line(bench["stream"])
-    return Group(*lines, "", _ops_table(bench["ops"]))
+    unit = bench["unit"]
+    ms = f" = {bench['ms']:.1f} ms at {bench['clock_mhz']:g} MHz" if "ms" in bench else ""
+    lines = [
+        Text(f"{bench['board']}: {bench[unit]:,} {unit} a window{ms}", style="bold"),
+        Text(f"{bench['source']}; golden outputs equal"),
+        _bound_line(bench),
+        Text(
+            f"flash {bench['flash_bytes']:,} bytes: code {bench['code_bytes']:,}, file {bench['file_bytes']:,}; "
+            f"RAM {bench['ram_bytes']:,}: model {bench['object_bytes']:,}, arena {bench['arena_bytes']:,}; "
+            f"stack {bench['stack_bytes']:,}"
+        ),
+        Text(
+            f"ops one by one {bench['sum_of_ops']:,} {unit}; what is left is {bench[f'walk_{unit}_per_op']:.0f} an op"
+        ),
+        *_stream_line(bench["stream"], unit),
+    ]
+    return Group(*lines, "", _ops_table(bench["ops"], unit))
 
 
-def _stream_line(stream):
+def _bound_line(found):
+    """Returns what a multiply-accumulate takes, where that is known, and what it takes at least."""
+    from rich.text import Text
+
+    unit, reached = found["unit"], ""
+    if "macs" in found:
+        reached = f"{found[f'{unit}_per_mac']:.2f} {unit}/MAC, {found['percent_of_bound']:.0f} % of the "
+    return Text(f"{reached}bound {found['bound']:g} {unit}/MAC: {found['bound_reason']}")
+
+
+def _stream_line(stream, unit):
     """Returns what a token of a stream costs, as a list of one Text, or none."""
     from rich.text import Text
 
     if stream is None:
         return []
+    ms = f" = {stream['token_ms']:.2f} ms" if "token_ms" in stream else ""
     return [
         Text(
-            f"stream: {stream['token_cycles']:,} cycles a token ({stream['token_samples']} samples, output included) = "
-            f"{stream['token_ms']:.2f} ms, 1/{stream['tokens_a_window']:.0f} of a window; "
-            f"state {stream['state_bytes']:,} bytes"
+            f"stream: {stream[f'token_{unit}']:,} {unit} a token ({stream['token_samples']} samples, output included)"
+            f"{ms}, 1/{stream['tokens_a_window']:.0f} of a window; state {stream['state_bytes']:,} bytes"
         )
     ]
+
+
+def render_kernels(found):
+    """Returns a rich renderable of what ``boards.kernels.bench_kernels`` returned."""
+    from rich.console import Group
+    from rich.text import Text
+
+    unit = found["unit"]
+    lines = [
+        Text(f"{found['board']}: {unit} of each kernel, all outputs equal to the reference", style="bold"),
+        Text(found["source"]),
+        _bound_line(found),
+        Text(found["conditions"]),
+        Text(f"code {found['code_bytes']:,} bytes, with portable kernels {found['portable_code_bytes']:,}"),
+    ]
+    return Group(*lines, "", _kernel_table(found["rows"], unit))
+
+
+def _kernel_table(rows, unit):
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("kernel", unit, "per", "of the bound", "portable", "stack", "RAM"):
+        table.add_column(name, justify="left" if name in ("kernel", "per") else "right")
+    for row in rows:
+        percent = "" if row["percent_of_bound"] is None else f"{row['percent_of_bound']:.0f} %"
+        numbers = [f"{row[key]:,.2f}" if row["per"] else f"{row[key]:,}" for key in ("value", "portable")]
+        per = {"mac": "MAC", "": ""}.get(row["per"], row["per"])
+        sizes = [f"{row[key]:,}" for key in ("stack_bytes", "ram_bytes")]
+        table.add_row(row["conditions"], numbers[0], per, percent, numbers[1], *sizes)
+    return table

@@ -1,4 +1,6 @@
-"""The progress bar of a training."""
+"""Progress bars: that of a training, and one for anything that has a number of steps."""
+
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,3 +31,12 @@ class ProgressBar:
         accuracy, f1 = metrics[f"{part}_accuracy"], metrics[f"{part}_macro_f1"]
         figures = f"loss {metrics['loss']:.3f}  {part} accuracy {accuracy:.1%}  macro-F1 {f1:.3f}"
         self.bar.update(self.task, advance=1, figures=figures)
+
+
+@contextmanager
+def counted(what, shown):
+    """Gives ``progress(done, of)``; silent when not shown."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

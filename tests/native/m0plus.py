@@ -62,7 +62,7 @@ class Core:
 
     def __init__(self, processor=Unicorn, *flags):
         need("arm-none-eabi-gcc")
-        self.image, self.processor = image.build(*flags), processor()
+        self.image, self.processor = image.build("m0plus", *flags), processor()
         self.processor.load_code(self.image.address, self.image.code)
 
     def place(self, *buffers, offsets=()):

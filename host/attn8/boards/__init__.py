@@ -10,15 +10,59 @@ class BoardError(Attn8Error):
 
 
 @dataclass(frozen=True)
+class Core:
+    """A kind of processor that is emulated.
+
+    Attributes:
+        name: of image.TOOLCHAINS.    title: for people.
+        unit: "cycles", or "instructions" where no emulator knows cycles; instructions say nothing about milliseconds.
+        bound: the fewest of them that a multiply-accumulate of 8-bit numbers can take.    reason: why.
+    """
+
+    name: str
+    title: str
+    unit: str
+    bound: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Board:
-    """A board of the table: its name on the command line, its processor, its default clock in Hz."""
+    """A board of the table: its name on the command line, its processor, its default clock in Hz, its core."""
 
     name: str
     processor: str
     clock_hz: int
+    core: Core
+
+    @property
+    def unit(self):
+        """What is counted: "cycles" or "instructions"."""
+        return self.core.unit
 
 
-BOARDS = {b.name: b for b in (Board("pico", "RP2040", 125_000_000),)}
+_M0PLUS = Core(
+    *("m0plus", "Cortex-M0+", "cycles", 2.0),
+    "MULS, ASRS, ADCS for two products packed into a word, and LDM to bring it: 4 cycles",
+)
+_M33 = Core(
+    *("m33", "Cortex-M33", "instructions", 0.875),
+    "SMLAD adds two products; loads and SXTB16 for a tile that the registers hold add 0.375, counted by hand",
+)
+_RV32 = Core(
+    *("rv32", "RV32IMC", "instructions", 2.0),
+    "MUL, SRAI, ADD for two products packed into a word, and LW to bring it: 4 instructions",
+)
+BOARDS = {
+    b.name: b
+    for b in (
+        Board("pico", "RP2040", 125_000_000, _M0PLUS),
+        Board("pico2", "RP2350, Cortex-M33", 150_000_000, _M33),
+        Board("pico2-riscv", "RP2350, Hazard3", 150_000_000, _RV32),
+        Board("esp32c3", "ESP32-C3", 160_000_000, _RV32),
+        Board("esp32c6", "ESP32-C6", 160_000_000, _RV32),
+    )
+}
 
 
 def board(name):
@@ -29,19 +73,23 @@ def board(name):
 
 
 def bench(data, board_name="pico", vectors=None, progress=None):
-    """Counts the cycles of one window on an emulated board and checks its outputs.
+    """Counts the cycles or instructions of one window on an emulated board and checks its outputs.
 
     Args:
         data: bytes of a model file.
         board_name: a name of BOARDS.
         vectors: how many golden vectors to run; None takes all of a small model, at least one of a large one.
-            Cycles are those of vector 0.
+            Counts are those of vector 0.
         progress: called with (steps done, steps in all).
 
     Returns:
-        dict for JSON: board, processor, clock_mhz, cycles, ms, ms_at_<clock>mhz, source, ops (index, name, shape,
-        macs, cycles, cycles_per_mac or None), load_cycles, stack_bytes, code_bytes, arena_bytes, stream
-        (None, or token_samples, token_cycles, state_bytes, token_ms, tokens_a_window: how many cost a window),
+        dict for JSON, UNIT being "cycles" or "instructions": board, processor, core, unit, bound (of UNIT a
+        multiply-accumulate), bound_reason, source, conditions, UNIT (of a window), macs, UNIT_per_mac,
+        percent_of_bound, ops (index, name, shape, macs, UNIT; UNIT_per_mac and percent_of_bound, None without
+        products), sum_of_ops (each called alone), walk_UNIT_per_op (what the rest is, an op), load_UNIT; stack_bytes,
+        code_bytes, file_bytes, flash_bytes (both), object_bytes, arena_bytes, ram_bytes (both); stream (None, or
+        token_samples, token_UNIT, state_bytes, tokens_a_window: how many cost a window), n_vectors, outputs_equal.
+        Cycles also have clock_mhz, ms, ms_at_<clock>mhz, and stream.token_ms.
 
     Raises:
         BoardError: if the model does not fit, or an output differs from the file's.
@@ -49,41 +97,80 @@ def bench(data, board_name="pico", vectors=None, progress=None):
         attn8.ModelError: if check_model refuses the file.
     """
     from .. import profile, reference
-    from . import rp2040
+    from . import chip
 
     target = board(board_name)
-    result = rp2040.emulate(data, vectors=vectors, progress=progress)
-    ms = profile.latency_ms(result.cycles_total, target.clock_hz)
+    result = chip.emulate(data, target.core.name, vectors=vectors, progress=progress)
+    ops = profile.op_table(reference.parse(data))
+    macs, unit, summed = sum(op["macs"] for op in ops), target.unit, sum(result.per_op)
     return {
-        "board": target.name,
-        "processor": target.processor,
-        "clock_mhz": target.clock_hz / 1e6,
-        "cycles": result.cycles_total,
-        "ms": ms,
-        f"ms_at_{target.clock_hz // 1_000_000}mhz": ms,
+        **described(target),
         "source": result.source,
-        "ops": _with_cycles(profile.op_table(reference.parse(data)), result.cycles_per_op),
-        "load_cycles": result.load_cycles,
+        "conditions": "code, weights and buffers answer without waiting; window 0 of the golden vectors",
+        unit: result.total,
+        "macs": macs,
+        **_against_bound(target, result.total, macs),
+        **_time(target, result.total),
+        "ops": [
+            {**op, unit: n, **_against_bound(target, n, op["macs"])} for op, n in zip(ops, result.per_op, strict=True)
+        ],
+        "sum_of_ops": summed,
+        f"walk_{unit}_per_op": (result.total - summed) / len(ops),
+        f"load_{unit}": result.load,
         "stack_bytes": result.stack_bytes,
         "code_bytes": result.code_bytes,
+        "file_bytes": len(data),
+        "flash_bytes": result.code_bytes + len(data),
+        "object_bytes": result.object_bytes,
         "arena_bytes": result.arena_bytes,
+        "ram_bytes": result.object_bytes + result.arena_bytes,
         "stream": None if result.stream is None else _stream(result, target),
         "n_vectors": len(result.outputs),
         "outputs_equal": result.outputs_equal,
     }
 
 
-def _stream(result, target):
-    """Returns the cost of a token for JSON."""
+def described(target):
+    """Returns what is known of a Board before anything runs, for JSON."""
+    core = target.core
+    return {
+        "board": target.name,
+        "processor": target.processor,
+        "core": core.title,
+        "unit": core.unit,
+        "bound": core.bound,
+        "bound_reason": core.reason,
+    }
+
+
+def percent_of_bound(target, per_mac):
+    """Returns how near a number of cycles or instructions a multiply-accumulate is to the bound: 100 is there."""
+    return 100 * target.core.bound / per_mac
+
+
+def _against_bound(target, count, macs):
+    per_mac = count / macs if macs else None
+    percent = percent_of_bound(target, per_mac) if macs else None
+    return {f"{target.unit}_per_mac": per_mac, "percent_of_bound": percent}
+
+
+def _time(target, cycles):
+    """Returns milliseconds of cycles; of instructions nothing is known."""
     from .. import profile
 
-    cycles = result.stream.token_cycles
+    if target.unit != "cycles":
+        return {}
     ms = profile.latency_ms(cycles, target.clock_hz)
-    return {**vars(result.stream), "token_ms": ms, "tokens_a_window": result.cycles_total / cycles}
+    return {"clock_mhz": target.clock_hz / 1e6, "ms": ms, f"ms_at_{target.clock_hz // 1_000_000}mhz": ms}
 
 
-def _with_cycles(ops, cycles):
-    return [
-        {**op, "cycles": n, "cycles_per_mac": n / op["macs"] if op["macs"] else None}
-        for op, n in zip(ops, cycles, strict=True)
-    ]
+def _stream(result, target):
+    """Returns the cost of a token for JSON."""
+    found, ms = result.stream, _time(target, result.stream.token).get("ms")
+    return {
+        "token_samples": found.token_samples,
+        f"token_{target.unit}": found.token,
+        **({} if ms is None else {"token_ms": ms}),
+        "state_bytes": found.state_bytes,
+        "tokens_a_window": result.total / found.token,
+    }

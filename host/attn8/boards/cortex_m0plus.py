@@ -8,6 +8,7 @@ flash and contention on the bus are not modelled.
 
 from array import array
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import repeat
 
 from ..errors import ToolMissingError
@@ -85,11 +86,16 @@ class Cpu:
     """A processor with flash and RAM.
 
     Attributes:
+        unit: "cycles", what ``call`` counts.
+        source: name and version of the emulator.
         corrections: {Timing name: cycles that the emulator counts too few}.
     """
 
+    unit = "cycles"
+
     def __init__(self):
         chip = _emulator()
+        self.source = f"rp2040py {version('rp2040py')}"
         self._core = chip.core
         self._regions = ((FLASH_ADDRESS, chip.flash), (RAM_ADDRESS, chip.sram))
         # One buffer for the emulator and for us: reading a register costs an index, not a call.

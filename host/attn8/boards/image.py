@@ -1,4 +1,4 @@
-"""The bare-metal image: the C core cross-compiled for a Cortex-M0+, kept in the user's cache."""
+"""The bare-metal image: the C core cross-compiled for a processor, kept in the user's cache."""
 
 import contextlib
 import hashlib
@@ -14,13 +14,41 @@ from ..errors import ToolMissingError
 from ..runtime import cache_dir, source_folder
 from . import BoardError
 
-_PREFIX = "arm-none-eabi-"
 _OPTIMIZATION = "-O2"
-_ADDRESS = 0x10000000  # the origin of rp2040.ld
 _FLAGS = (
-    *("-mcpu=cortex-m0plus", "-mthumb", "-std=c99", _OPTIMIZATION, "-ffreestanding", "-nostdlib"),
+    *("-std=c99", _OPTIMIZATION, "-ffreestanding", "-nostdlib"),
     *("-fno-tree-loop-distribute-patterns", "-ffunction-sections", "-Wl,--gc-sections"),
 )
+_FLASH, _FLASH_BYTES, _CODE_BYTES = 0x10000000, 2 << 20, 256 << 10  # rp2040.ld
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """What compiles for a target, and where it finds its memory.
+
+    Attributes:
+        prefix: of the names of the compiler's programs.    package: what apt-get installs.
+        flags: that choose the processor.
+        code: address of the image.
+        file: (address, bytes) for a model file.    ram: (address, bytes).
+    """
+
+    prefix: str
+    package: str
+    flags: tuple
+    code: int = _FLASH
+    file: tuple = (_FLASH + _CODE_BYTES, _FLASH_BYTES - _CODE_BYTES - 4)  # calls return to the last word of the flash
+    ram: tuple = (0x20000000, 264 << 10)
+
+
+# RP2040 and RP2350 have flash and RAM at the same addresses; the counts of an RV32IMC depend on none.
+TOOLCHAINS = {
+    "m0plus": Toolchain("arm-none-eabi-", "gcc-arm-none-eabi", ("-mcpu=cortex-m0plus", "-mthumb")),
+    "m33": Toolchain("arm-none-eabi-", "gcc-arm-none-eabi", ("-mcpu=cortex-m33", "-mthumb")),
+    "rv32": Toolchain(
+        "riscv64-unknown-elf-", "gcc-riscv64-unknown-elf", ("-march=rv32imc_zicsr", "-mabi=ilp32", "-mno-relax")
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +59,7 @@ class Image:
         code_hex: the bytes to place at ``address``, in hexadecimal.
         symbols: {function: address}.
         code_bytes: instructions and constant tables, as ``size`` says.
-        compiler: name, version and optimization.
+        compiler: name, version, optimization and processor.
     """
 
     code_hex: str
@@ -45,23 +73,26 @@ class Image:
         return bytes.fromhex(self.code_hex)
 
 
-def build(*flags):
+def build(target="m0plus", *flags):
     """Returns the Image of the core, compiled once for each state of sources, flags and compiler.
 
     Args:
+        target: a name of TOOLCHAINS.
         flags: more flags of the compiler, such as "-DA8_PORTABLE" for the kernels that every target has.
 
     Raises:
         ToolMissingError: without the cross compiler.
         BoardError: if it fails.
     """
-    compiler = f"{_PREFIX}gcc {_run('gcc', '-dumpfullversion').strip()} {_OPTIMIZATION}"
+    tools = TOOLCHAINS[target]
+    version = _run(tools, "gcc", "-dumpfullversion").strip()
+    compiler = " ".join([f"{tools.prefix}gcc {version}", _OPTIMIZATION, *tools.flags, *flags])
     core, bare = source_folder("core"), source_folder("bare")
-    cached = _cache_folder() / _digest((compiler, *flags), core, bare) / "image.json"
+    cached = _cache_folder() / _digest(compiler, core, bare) / "image.json"
     try:
         return Image(**json.loads(cached.read_text()))
     except (OSError, ValueError, TypeError):
-        image = _compile(compiler, flags, core, bare)
+        image = _compile(tools, compiler, flags, core, bare)
     _store(cached, image)
     return image
 
@@ -70,24 +101,24 @@ def _cache_folder():
     return cache_dir().with_name("bare")
 
 
-def _digest(options, *folders):
-    digest = hashlib.sha256(" ".join([*options, *_FLAGS]).encode())
+def _digest(compiler, *folders):
+    digest = hashlib.sha256(" ".join([compiler, *_FLAGS]).encode())
     for path in sorted(p for folder in folders for p in folder.iterdir() if p.suffix in (".c", ".h", ".S", ".ld")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
 
 
-def _compile(compiler, flags, core, bare):
+def _compile(tools, compiler, flags, core, bare):
     sources = sorted(map(str, [*core.glob("*.[cS]"), *bare.glob("*.c")]))
     with tempfile.TemporaryDirectory() as folder:
         elf, binary = os.path.join(folder, "core.elf"), os.path.join(folder, "core.bin")
         include = ("-I", str(bare), "-I", str(core), "-T", str(bare / "rp2040.ld"))
-        _run("gcc", *_FLAGS, *flags, *include, *sources, "-lgcc", "-o", elf)
-        _run("objcopy", "-O", "binary", elf, binary)
-        symbols = _symbols(_run("nm", "--defined-only", elf))
-        code_bytes = int(_run("size", elf).splitlines()[1].split()[0])
+        _run(tools, "gcc", *tools.flags, *_FLAGS, *flags, *include, *sources, "-lgcc", "-o", elf)
+        _run(tools, "objcopy", "-O", "binary", elf, binary)
+        symbols = _symbols(_run(tools, "nm", "--defined-only", elf))
+        code_bytes = int(_run(tools, "size", elf).splitlines()[1].split()[0])
         code = Path(binary).read_bytes()
-    return Image(code.hex(), _ADDRESS, symbols, code_bytes, compiler)
+    return Image(code.hex(), tools.code, symbols, code_bytes, compiler)
 
 
 def _symbols(text):
@@ -95,15 +126,16 @@ def _symbols(text):
     return {name: int(address, 16) & ~1 for address, kind, name in rows if kind in "Tt" and not name.startswith("$")}
 
 
-def _run(tool, *arguments):
-    """Runs a tool of the cross compiler. Returns its stdout."""
-    path = shutil.which(_PREFIX + tool)
+def _run(tools, tool, *arguments):
+    """Runs a program of a Toolchain. Returns its stdout."""
+    name = tools.prefix + tool
+    path = shutil.which(name)
     if path is None:
-        raise ToolMissingError(f"{_PREFIX}{tool} is not installed; apt-get install gcc-arm-none-eabi")
+        raise ToolMissingError(f"{name} is not installed; apt-get install {tools.package}")
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-        raise BoardError(f"{_PREFIX}{tool} failed: {reason}")
+        raise BoardError(f"{name} failed: {reason}")
     return done.stdout
 
 
