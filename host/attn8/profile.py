@@ -302,13 +302,26 @@ def _stream_line(stream, unit):
 
     if stream is None:
         return []
-    ms = f" = {stream['token_ms']:.2f} ms" if "token_ms" in stream else ""
     return [
         Text(
-            f"stream: {stream[f'token_{unit}']:,} {unit} a token ({stream['token_samples']} samples, output included)"
-            f"{ms}, 1/{stream['tokens_a_window']:.0f} of a window; state {stream['state_bytes']:,} bytes"
-        )
+            f"stream: {_token(stream, unit)} a token ({stream['token_samples']} samples, output included), "
+            f"1/{stream['tokens_a_window']:.0f} of a window; state {stream['state_bytes']:,} bytes"
+        ),
+        *(
+            [
+                Text(
+                    f"packed stream: {_token(stream, unit, 'packed_')} a token; state {stream['packed_state_bytes']:,} bytes"
+                )
+            ]
+            if stream["packed_state_bytes"]
+            else []
+        ),
     ]
+
+
+def _token(stream, unit, kind=""):
+    ms = stream.get(f"{kind}token_ms")
+    return f"{stream[f'{kind}token_{unit}']:,} {unit}" + ("" if ms is None else f" = {ms:.2f} ms")
 
 
 def render_kernels(found):
@@ -327,6 +340,10 @@ def render_kernels(found):
     return Group(*lines, "", _kernel_table(found["rows"], unit))
 
 
+def _count(n, per):
+    return "" if n is None else f"{n:,.2f}" if per else f"{n:,}"
+
+
 def _kernel_table(rows, unit):
     from rich.table import Table
 
@@ -335,7 +352,7 @@ def _kernel_table(rows, unit):
         table.add_column(name, justify="left" if name in ("kernel", "per") else "right")
     for row in rows:
         percent = "" if row["percent_of_bound"] is None else f"{row['percent_of_bound']:.0f} %"
-        numbers = [f"{row[key]:,.2f}" if row["per"] else f"{row[key]:,}" for key in ("value", "portable")]
+        numbers = [_count(row[key], row["per"]) for key in ("value", "portable")]
         per = {"mac": "MAC", "": ""}.get(row["per"], row["per"])
         sizes = [f"{row[key]:,}" for key in ("stack_bytes", "ram_bytes")]
         table.add_row(row["conditions"], numbers[0], per, percent, numbers[1], *sizes)

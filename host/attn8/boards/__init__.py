@@ -88,8 +88,9 @@ def bench(data, board_name="pico", vectors=None, progress=None):
         percent_of_bound, ops (index, name, shape, macs, UNIT; UNIT_per_mac and percent_of_bound, None without
         products), sum_of_ops (each called alone), walk_UNIT_per_op (what the rest is, an op), load_UNIT; stack_bytes,
         code_bytes, file_bytes, flash_bytes (both), object_bytes, arena_bytes, ram_bytes (both); stream (None, or
-        token_samples, token_UNIT, state_bytes, tokens_a_window: how many cost a window), n_vectors, outputs_equal.
-        Cycles also have clock_mhz, ms, ms_at_<clock>mhz, and stream.token_ms.
+        token_samples, token_UNIT, state_bytes, tokens_a_window: how many cost a window; packed_token_UNIT and
+        packed_state_bytes, None where packed weights gain nothing), n_vectors, outputs_equal.
+        Cycles also have clock_mhz, ms, ms_at_<clock>mhz, and stream.token_ms and stream.packed_token_ms.
 
     Raises:
         BoardError: if the model does not fit, or an output differs from the file's.
@@ -166,11 +167,16 @@ def _time(target, cycles):
 
 def _stream(result, target):
     """Returns the cost of a token for JSON."""
-    found, ms = result.stream, _time(target, result.stream.token).get("ms")
+    found, unit = result.stream, target.unit
+    times = {"token_ms": _time(target, found.token).get("ms")}
+    if found.packed_token:
+        times["packed_token_ms"] = _time(target, found.packed_token).get("ms")
     return {
         "token_samples": found.token_samples,
-        f"token_{target.unit}": found.token,
-        **({} if ms is None else {"token_ms": ms}),
+        f"token_{unit}": found.token,
         "state_bytes": found.state_bytes,
+        f"packed_token_{unit}": found.packed_token,
+        "packed_state_bytes": found.packed_state_bytes,
         "tokens_a_window": result.total / found.token,
+        **(times if unit == "cycles" else {}),
     }

@@ -4,7 +4,7 @@ Code and model lie in flash, model object, arena and stack in RAM; all of it ans
 when every access hits its cache. The functions of native_modules/core are called one by one; no startup code runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from .. import arena, reference, stream
 from ..device import ModelError
 from . import BoardError, image
 
-_LEAST_STACK_BYTES = 2048
+_STACK_BYTES = 4096  # at least; as many are painted
 _PAINT = 0xA5
 _LEAST_LIMIT, _INSTRUCTIONS_PER_MAC = 500_000_000, 100  # far above any run: only a core that hangs gets there
 _CHEAP_MACS = 4_000_000  # some seconds of emulation
@@ -55,12 +55,17 @@ class Stream:
 
     Attributes:
         token_samples: samples from one token to the next, of the op with the fewest tokens; one push takes as many.
-        token: one such push and the outputs behind it.    state_bytes: what a stream keeps.
+        token: one such push and the outputs behind it, from weights where they lie.
+        state_bytes: what a stream keeps.
+        packed_token, packed_state_bytes: the same with packed weights, keys and values; None where this core gains
+            nothing or the memory is too small.
     """
 
     token_samples: int
     token: int
     state_bytes: int
+    packed_token: int | None = None
+    packed_state_bytes: int | None = None
 
 
 def emulate(data, target="m0plus", windows=None, vectors=None, progress=None):
@@ -107,8 +112,7 @@ def emulate(data, target="m0plus", windows=None, vectors=None, progress=None):
 
 def _n_calls(model, n_windows, golden):
     samples = token_samples(model)
-    streams = 0 if samples is None else 3 - (-samples // model.graph.n_steps)
-    return 2 + len(model.shapes) + n_windows * (1 + golden) + streams
+    return 2 + len(model.shapes) + n_windows * (1 + golden) + (0 if samples is None else 3)
 
 
 def token_samples(model):
@@ -195,6 +199,7 @@ class Chip:
         self.machine, self.model, self._progress = machine, model, progress or _Progress()
         self.offsets, self.arena_bytes, _ = reference.plan(model, machine.arena_target)
         self._cpu, self._file_bytes = machine.cpu, len(model.data)
+        self._limit = _LEAST_LIMIT + _INSTRUCTIONS_PER_MAC * model.macs
         self._dtype = np.dtype(np.int8 if model.graph.input_requantize is None else "<i2")
         self._file, room = machine.memory.file
         if self._file_bytes > room:
@@ -212,14 +217,13 @@ class Chip:
         ends = [base + int(n) for n in np.cumsum([(n + 7) & ~7 for n in sizes])]
         self._object, self._arena, self._window, self._output, self._state = base, *ends[:4]
         self._sizes, self._stack_limit, self.object_bytes = sizes, ends[4], object_bytes
-        needed = self._stack_limit - base + _LEAST_STACK_BYTES
+        needed = self._stack_limit - base + _STACK_BYTES
         if needed > ram_bytes:
             raise BoardError(f"the model needs {needed:,} bytes of RAM; there are {ram_bytes:,}; make it smaller")
         self.paint_stack()
 
     def _call(self, name, *arguments):
-        limit = _LEAST_LIMIT + _INSTRUCTIONS_PER_MAC * self.model.macs
-        result = self.machine.call(name, *arguments, limit=limit)
+        result = self.machine.call(name, *arguments, limit=self._limit)
         self._progress.step()
         return result
 
@@ -299,23 +303,35 @@ class Chip:
         state_bytes = self._sizes[4]
         if self._call("a8_stream_bytes", self._object)[0] != state_bytes:
             raise BoardError("a stream on the emulated processor does not keep what the host computes; report this")
-        self._checked("a8_stream_reset", self._object, self._state, state_bytes, n)
-        self._push(window, outputs)
+        more = self._call("a8_stream_packed_bytes", self._object)[0]
+        found = Stream(n, self._token(window, outputs, state_bytes), state_bytes)
+        if more and self._state + state_bytes + more <= self.machine.stack_top - _STACK_BYTES:
+            packed = state_bytes + more
+            found = replace(found, packed_token=self._token(window, outputs, packed), packed_state_bytes=packed)
+        self._progress.step()
+        return found
+
+    def _token(self, window, outputs, state_bytes):
+        """Begins a recording, pushes a window and a token. Returns the count of the token."""
+        state, n = (self._state, state_bytes), self._token_samples
+        code, _ = self.machine.call("a8_stream_reset", self._object, *state, n)
+        if code:
+            raise BoardError(f"a8_stream_reset on the emulated processor returns {code}; report this")
+        self._push(state, window, outputs)
         sample_bytes = len(window) // self.model.graph.n_steps
         token = (window * (n // self.model.graph.n_steps + 1))[: n * sample_bytes]
         x = np.frombuffer(window + token, self._dtype).reshape(-1, self.model.graph.n_channels)
-        expected = reference.Reference(self.model.data).run_recording(x, n)[1]
-        return Stream(n, self._push(token, expected), state_bytes)
+        return self._push(state, token, reference.Reference(self.model.data).run_recording(x, n)[1])
 
-    def _push(self, samples, outputs):
+    def _push(self, state, samples, outputs):
         """Pushes samples, at most a window a call, at whose end these outputs are due. Returns the count."""
         due, count = 0, 0
         for at in range(0, len(samples), self._sizes[2]):
             block = samples[at : at + self._sizes[2]]
             self._cpu.write(self._window, block)
-            file, state = (self._file, self._file_bytes), (self._state, self._sizes[4])
+            file = (self._file, self._file_bytes)
             buffers = (self._arena, self._sizes[1], *state, self._window, len(block), self._output, self._sizes[3])
-            n, more = self._call("a8_stream_push", self._object, *file, *buffers)
+            n, more = self.machine.call("a8_stream_push", self._object, *file, *buffers, limit=self._limit)
             due, count = due + n, count + more
         if due != 1:
             raise BoardError(f"a8_stream_push on the emulated processor returns {due}, expected 1 output; report this")
@@ -325,9 +341,9 @@ class Chip:
 
     def paint_stack(self):
         """Forgets how deep the stack was."""
-        self._cpu.write(self._stack_limit, bytes([_PAINT]) * (self.machine.stack_top - self._stack_limit))
+        self._cpu.write(self.machine.stack_top - _STACK_BYTES, bytes([_PAINT]) * _STACK_BYTES)
 
     def stack_bytes(self):
         """Returns how much of the painted stack was ever written."""
-        stack = self._cpu.read(self._stack_limit, self.machine.stack_top - self._stack_limit)
+        stack = self._cpu.read(self.machine.stack_top - _STACK_BYTES, _STACK_BYTES)
         return len(stack.lstrip(bytes([_PAINT])))

@@ -4,7 +4,7 @@ Every figure comes from a whole model file, made here from a seed, and from the 
 to the op counts, and so do requantization and the stores of int8. Every tensor is compared with the reference.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,8 @@ CONDITIONS = (
     "int8 in and out, requantization and the call of the op included; files made from a seed; blocks are pre-norm and "
     "causal, with relative bias, table, residuals and the mean pool that ends the file; tokens with their output"
 )
-WINDOW, TOKEN = "window", "token"  # in place of the number of a step
+# In place of the number of a step. A token of a stream may find weights, keys and values packed: see a8_stream.h.
+WINDOW, TOKEN, PACKED_TOKEN = "window", "token", "packed token"
 _SPREAD = 40  # standard deviation of weights and tokens, int8
 _FULL, _KEY = 0, 1
 _BLOCKS = (  # steps, channels, feed-forward, tokens that attention sees; 4 heads
@@ -31,8 +32,10 @@ class Figure:
 
     Attributes:
         key: what its name in JSON begins with.    conditions: for people.
-        step: its number in profile.op_table, or WINDOW for a whole a8_run, or TOKEN for one push into its stream.
+        step: its number in profile.op_table, or WINDOW for a whole a8_run, or TOKEN or PACKED_TOKEN for one push into
+            its stream.
         per: "mac", "element", "query", "row" or "": what one value is for.    n: how many of them are measured.
+        less: a _Net whose token is subtracted, or None.
     """
 
     key: str
@@ -40,6 +43,7 @@ class Figure:
     step: int | str
     per: str = ""
     n: int = 1
+    less: object = None
 
     def name(self, unit):
         """Returns its whole name: linear_s8_k64_cycles_per_mac."""
@@ -160,6 +164,15 @@ def _token():
     return net, [Figure("linear_s8_k64_token", "linear K=64 N=48, one token", 1, "mac", 64 * 48)]
 
 
+def _packed_token():
+    """The linear op inside of a push: one of a table and a linear op, less one of the table."""
+    net, less = _Net(1, 64), _Net(1, 64)
+    net.linear(net.table(0), 48)
+    less.table(0)
+    said = "linear K=64 N=48, one token, packed weights"
+    return net, [Figure("linear_s8_k64_token_packed", said, PACKED_TOKEN, "mac", 64 * 48, less)]
+
+
 def _conv1d(channels):
     net, k = _Net(64, channels), 8 * channels
     net.mean_pool(net.conv1d(0, 48, 8, 2))
@@ -196,13 +209,15 @@ def _block(steps, d, ff, span):
     said = f"block D={d} H=4 FF={ff} W={span}"
     return net, [
         Figure(f"block_t{steps}_d{d}", f"{said}, {steps} tokens", WINDOW),
-        Figure(f"stream_token_d{d}_w{span}", f"{said}, token of a stream", TOKEN),
+        Figure(f"stream_token_d{d}_w{span}", f"{said}, token", PACKED_TOKEN),
+        Figure(f"stream_token_d{d}_w{span}_unpacked", f"{said}, token, nothing packed", TOKEN),
     ]
 
 
 FILES = (
     *(("linear", _linear, (k,)) for k in (16, 32, 64, 128)),
     ("linear", _token, ()),
+    ("linear", _packed_token, ()),
     *(("conv1d", _conv1d, (c,)) for c in (6, 12)),
     *(("attention", _attention, (size,)) for size in (8, 16)),
     *(("norm", _norm, (d,)) for d in (32, 64)),
@@ -240,14 +255,14 @@ def bench_kernels(board_name, progress=None, portable=True):
             found.append(_measure(machine, model, figures))
             if progress:
                 progress(len(machines) * i + j + 1, n_files)
-        rows += [_row(target, *both) for both in zip(figures, *found, strict=True)]
+        rows += [_row(target, *both) for both in zip(figures, *found, strict=True) if both[1]]
     rows.append(_softmax_row(target, rows))
     return {
         **described(target),
         "source": machines[0].source,
         "conditions": CONDITIONS,
         "kernels": {row["name"]: row["value"] for row in rows},
-        "portable": {row["name"]: row["portable"] for row in rows} if portable else None,
+        "portable": {row["name"]: row["portable"] for row in rows if row["portable"]} if portable else None,
         "rows": rows,
         "code_bytes": machines[0].image.code_bytes,
         "portable_code_bytes": machines[1].image.code_bytes if portable else None,
@@ -263,27 +278,42 @@ class _Measured:
 
 
 def _measure(machine, model, figures):
-    """Runs what the figures of a file need. Returns a _Measured for each."""
-    chip, stacks, counts = Chip(machine, model), {}, {}
+    """Runs what the figures of a file need. Returns a _Measured for each, None where this core packs no tokens."""
+    chip = Chip(machine, model)
     chip.load()
     window = chip.golden_input(0)
+    steps = {op["index"]: op["macs"] for op in profile.op_table(model)}
+    if all(figure.step in steps for figure in figures):
+        return _measure_steps(chip, window, steps, figures)
+    found = {}
+    outputs, count = chip.run(window, model.golden_outputs[0])
+    found[WINDOW] = _Measured(count, sum(steps.values()), chip.stack_bytes(), chip.object_bytes + chip.arena_bytes)
+    chip.paint_stack()
+    stream, ram_bytes = chip.stream(window, outputs), found[WINDOW].ram_bytes
+    tokens = {TOKEN: (stream.token, stream.state_bytes), PACKED_TOKEN: (stream.packed_token, stream.packed_state_bytes)}
+    for step, (count, state_bytes) in tokens.items():
+        if count:
+            found[step] = _Measured(count, _token_macs(model), chip.stack_bytes(), ram_bytes + state_bytes)
+    return [_less(machine, figure, found.get(figure.step)) for figure in figures]
+
+
+def _measure_steps(chip, window, macs, figures):
+    stacks = {}
 
     def note(step):
         stacks[step] = chip.stack_bytes()
         chip.paint_stack()
 
     chip.paint_stack()
-    macs = {op["index"]: op["macs"] for op in profile.op_table(model)}
-    if any(figure.step in macs for figure in figures):
-        counts |= enumerate(chip.run_ops(window, note))
-    else:
-        outputs, counts[WINDOW] = chip.run(window, model.golden_outputs[0])
-        note(WINDOW)
-        counts[TOKEN] = chip.stream(window, outputs).token
-        note(TOKEN)
-        macs |= {WINDOW: sum(macs.values()), TOKEN: _token_macs(model)}
-    ram_bytes = chip.object_bytes + chip.arena_bytes
+    counts, ram_bytes = chip.run_ops(window, note), chip.object_bytes + chip.arena_bytes
     return [_Measured(counts[f.step], macs[f.step], stacks[f.step], ram_bytes) for f in figures]
+
+
+def _less(machine, figure, found):
+    if figure.less is None or found is None:
+        return found
+    (base,) = _measure(machine, reference.parse(figure.less.packed()), [replace(figure, step=TOKEN, less=None)])
+    return replace(found, count=found.count - base.count)
 
 
 def _token_macs(model):
