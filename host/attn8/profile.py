@@ -297,26 +297,18 @@ def _bound_line(found):
 
 
 def _stream_line(stream, unit):
-    """Returns what a token of a stream costs, as a list of one Text, or none."""
+    """Returns what a token of a stream costs, as a list of Texts, none where there is no stream."""
     from rich.text import Text
 
     if stream is None:
         return []
-    return [
-        Text(
-            f"stream: {_token(stream, unit)} a token ({stream['token_samples']} samples, output included), "
-            f"1/{stream['tokens_a_window']:.0f} of a window; state {stream['state_bytes']:,} bytes"
-        ),
-        *(
-            [
-                Text(
-                    f"packed stream: {_token(stream, unit, 'packed_')} a token; state {stream['packed_state_bytes']:,} bytes"
-                )
-            ]
-            if stream["packed_state_bytes"]
-            else []
-        ),
-    ]
+    samples, share = stream["token_samples"], f"1/{stream['tokens_a_window']:.0f} of a window"
+    said = f"stream: {_token(stream, unit)} a token ({samples} samples, output included), {share}"
+    lines = [f"{said}; state {stream['state_bytes']:,} bytes"]
+    if stream["packed_state_bytes"]:
+        said = f"with packed weights: {_token(stream, unit, 'packed_')} a token"
+        lines.append(f"{said}; state {stream['packed_state_bytes']:,} bytes")
+    return [Text(line) for line in lines]
 
 
 def _token(stream, unit, kind=""):

@@ -384,29 +384,35 @@ def _cycle_facts(packed, target, say, bench=None):
 
 def _board_facts(packed, cycles, say):
     """What a window costs on each kind of processor: a bench that is there already, and those of the other boards."""
-    cores, rows = {}, []
+    cores = {}
     for board in boards.BOARDS.values():
         cores.setdefault(board.core.name, []).append(board)
     few = sum(op["macs"] for op in cycles["ops"]) <= min(MAX_BOARDS_MACS, MAX_BENCH_MACS)
+    rows = []
     for same in cores.values():
         target = next((board for board in same if board.name == cycles["board"]), same[0])
         found = cycles if target.name == cycles["board"] else None
-        if found is None and few:
+        if found is None and few and not target.core.slow:
             say(f"report: {target.unit} of one window on an emulated {target.core.title}")
-        rows.append(_board_row(packed, same, target, found, few))
+            found = _bench_or_reason(packed, target)
+        rows.append(_board_row(same, target, found))
     return {"rows": rows}
 
 
-def _board_row(packed, same, target, found, few):
-    row = {"boards": [board.name for board in same], "core": target.core.title, "unit": target.unit}
+def _bench_or_reason(packed, target):
     try:
-        if found is None and few:
-            found = boards.bench(packed, target.name, vectors=1)
+        return boards.bench(packed, target.name, vectors=1)
     except (ToolMissingError, boards.BoardError) as error:
-        return row | {"missing": str(error)}
-    if found is None or "missing" in found:
+        return {"missing": str(error)}
+
+
+def _board_row(same, target, found):
+    row = {"boards": [board.name for board in same], "core": target.core.title, "unit": target.unit}
+    if found is None:
         command = f"attn8 bench model.a8 --board {target.name}"
-        return row | {"missing": found["missing"] if found else f"a large model takes long to emulate: {command}"}
+        return row | {"missing": f"it takes long to emulate; attn8 pack RUN -o model.a8 && {command}"}
+    if "missing" in found:
+        return row | {"missing": found["missing"]}
     unit, keys = target.unit, ("percent_of_bound", "flash_bytes", "ram_bytes", "stack_bytes", "source")
     return row | {"count": found[unit], "per_mac": found[f"{unit}_per_mac"], **{key: found[key] for key in keys}}
 

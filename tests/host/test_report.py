@@ -303,12 +303,15 @@ def test_the_page_says_what_each_board_costs_and_how_it_is_known(run, monkeypatc
         assert {key: rows[name][key] for key in keys} == {key: bench[key] for key in keys}
         assert rows[name]["count"] == bench[bench["unit"]]
     text = Page(report.render(found)).text
-    assert all(f"{row['count']:,}" in text and row["source"] in text for row in rows.values())
+    counted = [row for row in rows.values() if "count" in row]
+    assert all(f"{row['count']:,}" in text and row["source"] in text for row in counted)
+    assert "attn8 bench model.a8 --board esp32s3" in rows["esp32s3"]["missing"] and rows["esp32"]["missing"] in text
     assert "pico2-riscv, esp32c3, esp32c6" in text and "says nothing about time" in " ".join(text.split())
 
 
 def test_a_board_whose_tools_are_missing_costs_one_line(facts, shown):
-    assert all(row["missing"] == MISSING for row in facts["boards"]["rows"])
+    rows = [row for row in facts["boards"]["rows"] if not row["core"].startswith("Xtensa")]
+    assert [row["missing"] for row in rows] == [MISSING] * 3
     assert f"not counted: {MISSING}" in shown.text
 
 

@@ -17,6 +17,7 @@ class Core:
         name: of image.TOOLCHAINS.    title: for people.
         unit: "cycles", or "instructions" where no emulator knows cycles; instructions say nothing about milliseconds.
         bound: the fewest of them that a multiply-accumulate of 8-bit numbers can take.    reason: why.
+        slow: whether a window of a small model takes longer to emulate than a second or two.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Core:
     unit: str
     bound: float
     reason: str
+    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,23 @@ _RV32 = Core(
     *("rv32", "RV32IMC", "instructions", 2.0),
     "MUL, SRAI, ADD for two products packed into a word, and LW to bring it: 4 instructions",
 )
+# No SIMD of the ESP32-S3: those kernels are not there, and labwired does not run them.
+_XTENSA = {
+    name: Core(
+        *(name, title, "instructions", 1.0),
+        "MULA.DD with LDINC multiplies, adds and loads one product of 16-bit numbers",
+        slow=True,
+    )
+    for name, title in (("esp32", "Xtensa LX6"), ("esp32s3", "Xtensa LX7, without SIMD"))
+}
 BOARDS = {
     b.name: b
     for b in (
         Board("pico", "RP2040", 125_000_000, _M0PLUS),
         Board("pico2", "RP2350, Cortex-M33", 150_000_000, _M33),
         Board("pico2-riscv", "RP2350, Hazard3", 150_000_000, _RV32),
+        Board("esp32", "ESP32", 240_000_000, _XTENSA["esp32"]),
+        Board("esp32s3", "ESP32-S3", 240_000_000, _XTENSA["esp32s3"]),
         Board("esp32c3", "ESP32-C3", 160_000_000, _RV32),
         Board("esp32c6", "ESP32-C6", 160_000_000, _RV32),
     )

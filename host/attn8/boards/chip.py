@@ -153,13 +153,11 @@ class _Progress:
 
 def open_cpu(target):
     """Returns the emulated processor of a target, with the interface of cortex_m0plus.Cpu. Raises ToolMissingError."""
-    if target == "m0plus":
-        from . import cortex_m0plus
+    from . import cortex_m0plus, labwired_core, unicorn_core
 
-        return cortex_m0plus.Cpu()
-    from . import unicorn_core
-
-    return unicorn_core.UnicornCpu(target)
+    if target in labwired_core.CHIPS:
+        return labwired_core.Cpu(target)
+    return cortex_m0plus.Cpu() if target == "m0plus" else unicorn_core.UnicornCpu(target)
 
 
 class Machine:
@@ -181,11 +179,13 @@ class Machine:
         memory = ", zero-wait memory" if self.cpu.unit == "cycles" else ""
         self.source = f"emulated {self.cpu.unit}{memory}, {self.cpu.source}, {self.image.compiler}"
         self.cpu.load_code(self.image.address, self.image.code)
+        if self.image.constants:
+            self.cpu.write(self.memory.constants, self.image.constants)
 
     @property
     def stack_top(self):
-        """The address behind the RAM."""
-        return sum(self.memory.ram)
+        """The end of the RAM, a multiple of 16."""
+        return sum(self.memory.ram) & ~15
 
     def call(self, name, *arguments, limit=_LEAST_LIMIT):
         """Calls a function of the core. Returns (its result, count)."""

@@ -214,25 +214,27 @@ def _block(steps, d, ff, span):
     ]
 
 
-FILES = (
-    *(("linear", _linear, (k,)) for k in (16, 32, 64, 128)),
-    ("linear", _token, ()),
-    ("linear", _packed_token, ()),
-    *(("conv1d", _conv1d, (c,)) for c in (6, 12)),
-    *(("attention", _attention, (size,)) for size in (8, 16)),
-    *(("norm", _norm, (d,)) for d in (32, 64)),
-    ("elements", _elements, ()),
-    *(("block", _block, sizes) for sizes in _BLOCKS),
-)
+# What is measured: a function that makes a _Net and its Figures, and its arguments.
+FILES = {
+    **{f"linear_k{k}": (_linear, k) for k in (16, 32, 64, 128)},
+    "token": (_token,),
+    "packed_token": (_packed_token,),
+    **{f"conv1d_c{channels}": (_conv1d, channels) for channels in (6, 12)},
+    **{f"attention_h{size}": (_attention, size) for size in (8, 16)},
+    **{f"norm_d{d}": (_norm, d) for d in (32, 64)},
+    "elements": (_elements,),
+    **{f"block_d{sizes[1]}": (_block, *sizes) for sizes in _BLOCKS},
+}
 
 
-def bench_kernels(board_name, progress=None, portable=True):
+def bench_kernels(board_name, progress=None, portable=True, files=tuple(FILES)):
     """Counts what the kernels cost on an emulated board and compares their outputs with the reference.
 
     Args:
         board_name: a name of boards.BOARDS.
         progress: called with (files done, files in all).
         portable: also count the kernels that every target has.
+        files: names of FILES.
 
     Returns:
         dict for JSON, UNIT being "cycles" or "instructions": board, processor, core, unit, bound, bound_reason, source,
@@ -246,8 +248,8 @@ def bench_kernels(board_name, progress=None, portable=True):
     """
     target = board(board_name)
     machines = [Machine(target.core.name)] + ([Machine(target.core.name, portable=True)] if portable else [])
-    rows, n_files = [], len(machines) * len(FILES)
-    for i, (_, make, arguments) in enumerate(FILES):
+    rows, n_files = [], len(machines) * len(files)
+    for i, (make, *arguments) in enumerate(FILES[name] for name in files):
         net, figures = make(*arguments)
         model = reference.parse(net.packed())
         found = []
@@ -256,7 +258,7 @@ def bench_kernels(board_name, progress=None, portable=True):
             if progress:
                 progress(len(machines) * i + j + 1, n_files)
         rows += [_row(target, *both) for both in zip(figures, *found, strict=True) if both[1]]
-    rows.append(_softmax_row(target, rows))
+    rows += _softmax_row(target, rows)
     return {
         **described(target),
         "source": machines[0].source,
@@ -346,18 +348,19 @@ def _value(figure, measured):
 def _softmax_row(target, rows):
     """What a head of attention takes for a query beside its products: twice heads of 8, less heads of 16."""
     values = {row["name"]: row for row in rows}
-    small, large = (values[f"attention_w16_h{size}_{target.unit}_per_query"] for size in (8, 16))
+    both = [values.get(f"attention_w16_h{size}_{target.unit}_per_query") for size in (8, 16)]
+    if None in both:
+        return []
+    small, large = both
 
     def beside(key):
         return None if small[key] is None else 2 * small[key] - large[key]
 
-    return {
-        **small,
+    row = {
         "name": f"softmax_row_w16_{target.unit}",
         "conditions": "softmax W=16: twice attention dh=8 less dh=16",
         "per": "row",
         "value": beside("value"),
         "portable": beside("portable"),
-        f"{target.unit}_per_mac": None,
-        "percent_of_bound": None,
     }
+    return [small | row]

@@ -116,7 +116,7 @@ class Cpu:
             elf = Path(folder, "stub.elf")
             elf.write_bytes(_stub(self.chip))
             self._sim = labwired.Sim(str(elf), chip=name)
-        self.source = f"instructions emulated by labwired {version('labwired')} ({name})"
+        self.source = f"labwired {version('labwired')} ({name})"
 
     def write(self, address, data):
         """Writes bytes into flash or RAM."""
