@@ -175,7 +175,7 @@ class Machine:
     def __init__(self, target, portable=False):
         self.image = image.build(target, *(("-DA8_PORTABLE",) if portable else ()))
         self.cpu, self.memory = open_cpu(target), image.TOOLCHAINS[target]
-        self.arena_target = target if target in arena.TARGETS and not portable else arena.PORTABLE
+        self.arena_target = arena.PORTABLE if portable else self.memory.arena
         memory = ", zero-wait memory" if self.cpu.unit == "cycles" else ""
         self.source = f"emulated {self.cpu.unit}{memory}, {self.cpu.source}, {self.image.compiler}"
         self.cpu.load_code(self.image.address, self.image.code)

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .. import arena
 from ..errors import ToolMissingError
 from ..runtime import cache_dir, source_folder
 from . import BoardError, labwired_core, xtensa_windowed
@@ -34,6 +35,7 @@ class Toolchain:
         code: address of the instructions.
         constants: address of the constant tables; None where they lie behind the instructions.
         script: linker script in native_modules/bare.    wrapper: a Python file that is called as the compiler.
+        arena: whose plan its kernels want, one of arena.TARGETS.
     """
 
     prefix: str
@@ -45,6 +47,7 @@ class Toolchain:
     constants: int | None = None
     script: str = "rp2040.ld"
     wrapper: str | None = None
+    arena: str = arena.PORTABLE
 
 
 def _xtensa(chip):
@@ -63,10 +66,11 @@ def _xtensa(chip):
 
 # RP2040 and RP2350 have flash and RAM at the same addresses; the counts of an RV32IMC depend on none.
 TOOLCHAINS = {
-    "m0plus": Toolchain("arm-none-eabi-", "gcc-arm-none-eabi", ("-mcpu=cortex-m0plus", "-mthumb")),
-    "m33": Toolchain("arm-none-eabi-", "gcc-arm-none-eabi", ("-mcpu=cortex-m33", "-mthumb")),
+    "m0plus": Toolchain("arm-none-eabi-", "gcc-arm-none-eabi", ("-mcpu=cortex-m0plus", "-mthumb"), arena=arena.M0PLUS),
+    "m33": Toolchain("arm-none-eabi-", "gcc-arm-none-eabi", ("-mcpu=cortex-m33", "-mthumb"), arena=arena.BLOCKED),
     "rv32": Toolchain(
-        "riscv64-unknown-elf-", "gcc-riscv64-unknown-elf", ("-march=rv32imc_zicsr", "-mabi=ilp32", "-mno-relax")
+        *("riscv64-unknown-elf-", "gcc-riscv64-unknown-elf", ("-march=rv32imc_zicsr", "-mabi=ilp32", "-mno-relax")),
+        arena=arena.BLOCKED,
     ),
     **{name: _xtensa(chip) for name, chip in labwired_core.CHIPS.items()},
 }

@@ -16,8 +16,9 @@ CONDITIONS = (
     "int8 in and out, requantization and the call of the op included; files made from a seed; blocks are pre-norm and "
     "causal, with relative bias, table, residuals and the mean pool that ends the file; tokens with their output"
 )
-# In place of the number of a step. A token of a stream may find weights, keys and values packed: see a8_stream.h.
-WINDOW, TOKEN, PACKED_TOKEN = "window", "token", "packed token"
+# In place of the number of a step: a window; a token of a stream, from a packed state where this core gains by it (see
+# a8_stream.h), from one that is not although it could be, and from a packed state only.
+WINDOW, TOKEN, UNPACKED_TOKEN, PACKED_TOKEN = "window", "token", "unpacked token", "packed token"
 _SPREAD = 40  # standard deviation of weights and tokens, int8
 _FULL, _KEY = 0, 1
 _BLOCKS = (  # steps, channels, feed-forward, tokens that attention sees; 4 heads
@@ -32,8 +33,7 @@ class Figure:
 
     Attributes:
         key: what its name in JSON begins with.    conditions: for people.
-        step: its number in profile.op_table, or WINDOW for a whole a8_run, or TOKEN or PACKED_TOKEN for one push into
-            its stream.
+        step: its number in profile.op_table; or WINDOW, a whole a8_run; or one of the tokens, a push into its stream.
         per: "mac", "element", "query", "row" or "": what one value is for.    n: how many of them are measured.
         less: a _Net whose token is subtracted, or None.
     """
@@ -209,8 +209,8 @@ def _block(steps, d, ff, span):
     said = f"block D={d} H=4 FF={ff} W={span}"
     return net, [
         Figure(f"block_t{steps}_d{d}", f"{said}, {steps} tokens", WINDOW),
-        Figure(f"stream_token_d{d}_w{span}", f"{said}, token", PACKED_TOKEN),
-        Figure(f"stream_token_d{d}_w{span}_unpacked", f"{said}, token, nothing packed", TOKEN),
+        Figure(f"stream_token_d{d}_w{span}", f"{said}, token", TOKEN),
+        Figure(f"stream_token_d{d}_w{span}_unpacked", f"{said}, token, nothing packed", UNPACKED_TOKEN),
     ]
 
 
@@ -280,22 +280,23 @@ class _Measured:
 
 
 def _measure(machine, model, figures):
-    """Runs what the figures of a file need. Returns a _Measured for each, None where this core packs no tokens."""
+    """Runs what the figures of a file need. Returns a _Measured for each, None for what this core does not pack."""
     chip = Chip(machine, model)
     chip.load()
     window = chip.golden_input(0)
     steps = {op["index"]: op["macs"] for op in profile.op_table(model)}
     if all(figure.step in steps for figure in figures):
         return _measure_steps(chip, window, steps, figures)
-    found = {}
     outputs, count = chip.run(window, model.golden_outputs[0])
-    found[WINDOW] = _Measured(count, sum(steps.values()), chip.stack_bytes(), chip.object_bytes + chip.arena_bytes)
+    ram_bytes, macs = chip.object_bytes + chip.arena_bytes, _token_macs(model)
+    found = {WINDOW: _Measured(count, sum(steps.values()), chip.stack_bytes(), ram_bytes)}
     chip.paint_stack()
-    stream, ram_bytes = chip.stream(window, outputs), found[WINDOW].ram_bytes
-    tokens = {TOKEN: (stream.token, stream.state_bytes), PACKED_TOKEN: (stream.packed_token, stream.packed_state_bytes)}
-    for step, (count, state_bytes) in tokens.items():
-        if count:
-            found[step] = _Measured(count, _token_macs(model), chip.stack_bytes(), ram_bytes + state_bytes)
+    stream = chip.stream(window, outputs)
+    found[TOKEN] = _Measured(stream.token, macs, chip.stack_bytes(), ram_bytes + stream.state_bytes)
+    if stream.packed_token:
+        found[UNPACKED_TOKEN] = found[TOKEN]
+        packed = _Measured(stream.packed_token, macs, chip.stack_bytes(), ram_bytes + stream.packed_state_bytes)
+        found[TOKEN] = found[PACKED_TOKEN] = packed
     return [_less(machine, figure, found.get(figure.step)) for figure in figures]
 
 
