@@ -297,22 +297,27 @@ class Chip:
         Returns:
             Stream, or None if the model is not causal.
         """
-        n = self._token_samples
-        if n is None:
+        if self._token_samples is None:
             return None
-        state_bytes = self._sizes[4]
-        if self._call("a8_stream_bytes", self._object)[0] != state_bytes:
-            raise BoardError("a stream on the emulated processor does not keep what the host computes; report this")
-        more = self._call("a8_stream_packed_bytes", self._object)[0]
-        found = Stream(n, self._token(window, outputs, state_bytes), state_bytes)
-        if more and self._state + state_bytes + more <= self.machine.stack_top - _STACK_BYTES:
-            packed = state_bytes + more
-            found = replace(found, packed_token=self._token(window, outputs, packed), packed_state_bytes=packed)
+        state_bytes, packed_bytes = self.state_bytes()
+        found = Stream(self._token_samples, self.token(window, outputs, state_bytes), state_bytes)
+        if packed_bytes:
+            packed = self.token(window, outputs, packed_bytes)
+            found = replace(found, packed_token=packed, packed_state_bytes=packed_bytes)
         self._progress.step()
         return found
 
-    def _token(self, window, outputs, state_bytes):
-        """Begins a recording, pushes a window and a token. Returns the count of the token."""
+    def state_bytes(self):
+        """Returns (bytes of a stream's state, bytes with packed weights or None where that gains or fits nothing)."""
+        expected = self._sizes[4]
+        if self._call("a8_stream_bytes", self._object)[0] != expected:
+            raise BoardError("a stream on the emulated processor does not keep what the host computes; report this")
+        packed = expected + self._call("a8_stream_packed_bytes", self._object)[0]
+        fits = self._state + packed <= self.machine.stack_top - _STACK_BYTES
+        return expected, packed if fits and packed > expected else None
+
+    def token(self, window, outputs, state_bytes):
+        """Begins a recording with a state of this size, pushes a window and a token. Returns the count of the token."""
         state, n = (self._state, state_bytes), self._token_samples
         code, _ = self.machine.call("a8_stream_reset", self._object, *state, n)
         if code:
