@@ -1,9 +1,12 @@
 """``attn8 bench``: right counts on every board, kernels within the budgets of tests/budgets.json and the bar.
 
-``python tests/system/test_bench.py`` measures every kernel again and writes the budgets, without headroom.
+``python tests/system/test_bench.py`` measures every kernel again and writes the budgets, without headroom, and the
+README's table of kernels.
 """
 
+import io
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -11,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import models
+import readme
 import tools
-from attn8 import boards, reference
+from attn8 import boards, profile, reference
 from attn8.boards import BoardError, chip, image, kernels
 from attn8.errors import ToolMissingError
 
@@ -207,12 +212,50 @@ def test_bench_prints_what_its_json_says(tmp_path):
     assert found["source"] in shown and found["bound_reason"] in shown
 
 
+def readme_rows():
+    """Returns {conditions: the rest of its line} of the table of kernels in the README."""
+    lines = readme.block("output", "kernels").split("kernel  ", 1)[1].splitlines()[1:]
+    return dict(re.split(r"\s{2,}", line, maxsplit=1) for line in lines if line != "...")
+
+
+def test_kernels_of_the_readme_are_those_of_the_budgets():
+    budget = json.loads(BUDGETS.read_text())["kernels"]["pico"]
+    figures = {f.conditions: f for make, *sizes in kernels.FILES.values() for f in make(*sizes)[1]}
+    head, rows = readme.block("output", "kernels").splitlines(), readme_rows()
+    assert readme.command("kernels").startswith("attn8 bench --kernels") and head[1] == budget["source"]
+    assert len(rows) > 5
+    for conditions, shown in rows.items():
+        figure = figures[conditions]
+        assert shown.split()[0] == profile._count(budget["kernels"][figure.name("cycles")], figure.per), conditions
+
+
+def rendered(found):
+    """Returns the lines that ``attn8 bench --kernels`` prints of what was found."""
+    text = io.StringIO()
+    Console(file=text, width=120).print(profile.render_kernels(found))
+    return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+def test_bench_ends_as_the_readme_shows():
+    need_board("pico")
+    found = {readme.masked(line) for line in rendered(kernels.bench_kernels("pico", files=("linear_k16", "norm_d64")))}
+    shown = readme.block("output", "kernels").splitlines()
+    expected = shown[:8] + [line for line in shown if line.startswith(("linear K=16", "LayerNorm D=64"))]
+    assert len(expected) == 10 and {readme.masked(line) for line in expected} <= found
+
+
 def write_budgets():
-    """Measures the kernels of every core and writes them into tests/budgets.json."""
+    """Measures the kernels of every core; writes them into tests/budgets.json, and the README's table anew."""
+    pico = kernels.bench_kernels("pico")
+    found = {board: pico if board == "pico" else measure(board) for board in EACH_CORE}
     budgets = json.loads(BUDGETS.read_text())
-    found = {board: measure(board) for board in EACH_CORE}
     budgets["kernels"] = {b: {key: found[b][key] for key in ("source", "kernels")} for b in EACH_CORE}
     BUDGETS.write_text(json.dumps(budgets, indent=1) + "\n")
+    old, new = readme.block("output", "kernels"), rendered(pico)
+    head, rows = new[: new.index("") + 2], {line.split("  ")[0]: line for line in new}
+    table = [line if line == "..." else rows[line.split("  ")[0]] for line in old.splitlines()[len(head) :]]
+    text = readme.README.read_text(encoding="utf-8")
+    readme.README.write_text(text.replace(old, "\n".join([*head, *table])), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -260,7 +260,7 @@ def bench_kernels(board_name, progress=None, portable=True, files=tuple(FILES)):
             if progress:
                 progress(len(machines) * i + j + 1, n_files)
         rows += [_row(target, *both) for both in zip(figures, *found, strict=True) if both[1]]
-    rows += _softmax_row(target, rows)
+    rows = _with_softmax_row(target, rows)
     return {
         **described(target),
         "source": machines[0].source,
@@ -347,13 +347,14 @@ def _value(figure, measured):
     return measured.count if figure.n == 1 else measured.count / figure.n
 
 
-def _softmax_row(target, rows):
-    """What a head of attention takes for a query beside its products: twice heads of 8, less heads of 16."""
-    values = {row["name"]: row for row in rows}
-    both = [values.get(f"attention_w16_h{size}_{target.unit}_per_query") for size in (8, 16)]
-    if None in both:
-        return []
-    small, large = both
+def _with_softmax_row(target, rows):
+    """Adds what a head takes for a query beside its products: twice that with heads of 8, less that with 16."""
+    names = [row["name"] for row in rows]
+    both = [f"attention_w16_h{size}_{target.unit}_per_query" for size in (8, 16)]
+    if not set(both) <= set(names):
+        return rows
+    at = names.index(both[1])
+    small, large = rows[names.index(both[0])], rows[at]
 
     def beside(key):
         return None if small[key] is None else 2 * small[key] - large[key]
@@ -365,4 +366,4 @@ def _softmax_row(target, rows):
         "value": beside("value"),
         "portable": beside("portable"),
     }
-    return [small | row]
+    return [*rows[: at + 1], small | row, *rows[at + 1 :]]
