@@ -32,7 +32,7 @@ def new_cpu(processor):
     try:
         import unicorn  # noqa: F401
     except ImportError:
-        missing("unicorn", "pip install 'attn8[test]'")
+        missing("unicorn", "pip install 'attn8[emulate]'")
     return UnicornCpu(processor)
 
 

@@ -22,7 +22,7 @@ class Unicorn:
             from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, Uc
             from unicorn.arm_const import UC_CPU_ARM_CORTEX_M0
         except ImportError:
-            missing("unicorn", "pip install 'attn8[test]'")
+            missing("unicorn", "pip install 'attn8[emulate]'")
         self._uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
         self._uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M0)
         self._uc.mem_map(FLASH_ADDRESS, FLASH_BYTES, 5)

@@ -55,11 +55,11 @@ _RV32 = Core(
     *("rv32", "RV32IMC", "instructions", 2.0),
     "MUL, SRAI, ADD for two products packed into a word, and LW to bring it: 4 instructions",
 )
-# No SIMD of the ESP32-S3: those kernels are not there, and labwired does not run them.
+# labwired runs neither MAC16 nor the SIMD of the ESP32-S3.
 _XTENSA = {
     name: Core(
         *(name, title, "instructions", 1.0),
-        "MULA.DD with LDINC multiplies, adds and loads one product of 16-bit numbers",
+        "MULA.DD with LDINC multiplies, adds and loads a product of 16-bit numbers (not in labwired, nor counted)",
         slow=True,
     )
     for name, title in (("esp32", "Xtensa LX6"), ("esp32s3", "Xtensa LX7, without SIMD"))

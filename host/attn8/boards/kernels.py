@@ -241,8 +241,8 @@ def bench_kernels(board_name, progress=None, portable=True, files=tuple(FILES)):
     Returns:
         dict for JSON, UNIT being "cycles" or "instructions": board, processor, core, unit, bound, bound_reason, source,
         conditions; kernels ({name: value}: linear_s8_k64_UNIT_per_mac, layer_norm_d64_UNIT, ...), portable (the same,
-        or None), rows (name, conditions, UNIT, macs, percent_of_bound (None without products), stack_bytes, ram_bytes:
-        model object and arena, portable); code_bytes, portable_code_bytes.
+        or None); rows (name, conditions, per, value, portable, UNIT_per_mac and percent_of_bound (None without
+        products), stack_bytes, ram_bytes: model object, arena and state); code_bytes, portable_code_bytes.
 
     Raises:
         BoardError: for an unknown board, or if an output differs.
@@ -289,15 +289,17 @@ def _measure(machine, model, figures):
     steps = {op["index"]: op["macs"] for op in profile.op_table(model)}
     if all(figure.step in steps for figure in figures):
         return _measure_steps(chip, window, steps, figures)
+    chip.paint_stack()
     outputs, count = chip.run(window, model.golden_outputs[0])
     ram_bytes = chip.object_bytes + chip.arena_bytes
     found = {WINDOW: _Measured(count, sum(steps.values()), chip.stack_bytes(), ram_bytes)}
     plain, packed = chip.state_bytes()
     states = {TOKEN: packed or plain, PACKED_TOKEN: packed, UNPACKED_TOKEN: packed and plain}
-    for step in {figure.step for figure in figures if states.get(figure.step)}:
-        chip.paint_stack()
-        count = chip.token(window, outputs, states[step])
-        found[step] = _Measured(count, _token_macs(model), chip.stack_bytes(), ram_bytes + states[step])
+    for step in states.keys() & {figure.step for figure in figures}:
+        if states[step]:
+            chip.paint_stack()
+            count = chip.token(window, outputs, states[step])
+            found[step] = _Measured(count, _token_macs(model), chip.stack_bytes(), ram_bytes + states[step])
     return [_less(machine, figure, found.get(figure.step)) for figure in figures]
 
 
