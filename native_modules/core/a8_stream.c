@@ -199,7 +199,7 @@ static void product_token(const push_t *p, const a8_op_t *op, const int8_t *x, u
             *packed = 1; /* before: an interrupt may reset the stream */
             a8_pack_product(&linear, packed + 1);
         }
-        if (op->source[0] == 0) /* the caller's bytes, at any address, may end at once */
+        if (op->source[0] == 0 && op->code == A8_OP_LINEAR_S8) /* the caller's bytes: any address, nothing behind them */
             x = memcpy(linear.scratch, x, n_inputs);
         a8_packed_token_s8(&linear, y, x, packed + 1);
         return;

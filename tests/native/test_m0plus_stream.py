@@ -245,9 +245,9 @@ def block_model(t, d, ff, span):
     return pack(models._graph(shape, b))
 
 
-# The bars: cycles of a window and of a token in a packed stream, with 1 % for the mean of the tokens.
+# The bars: cycles of a window and of a token in a packed stream; 2 % more for the mean of the tokens.
 BLOCKS = {(64, 64, 128, 64): (8_600_000, 150_000), (32, 32, 64, 16): (1_350_000, 43_000)}
-MEAN = 1.03
+MEAN = 1.02
 
 
 @pytest.mark.parametrize("block", BLOCKS)
