@@ -12,7 +12,7 @@ from test_kernels import int8
 from test_m0plus_attention import expected, random_op, random_tokens, run_step, run_window
 from test_m0plus_linear import normal, plain_rows, random_conv1d, random_linear, run_conv1d, run_linear
 
-from attn8 import arena, graph
+from attn8 import arena, graph, reference
 from attn8.boards import image
 from attn8.boards.unicorn_core import FLASH_ADDRESS, UnicornCpu
 from tools import CORE, ROOT, core_sources, missing, need, run, scratch
@@ -122,6 +122,22 @@ def check_random(core, kernel, n_outputs):
     n = seed = 0
     while n < n_outputs:
         n, seed = n + RANDOM[kernel](core, np.random.default_rng(seed)), seed + 1
+
+
+def check_model(core, data):
+    """Loads a model and runs its golden vectors, with the arena of these targets and a fence behind it."""
+    model = reference.parse(data)
+    window_bytes = model.shapes[0][0] * model.shapes[0][1] * (1 if model.graph.input_requantize is None else 2)
+    arena_bytes, n_outputs = reference.plan(model, arena.BLOCKED)[1], len(model.graph.labels)
+    core.call("a8_model_bytes", *core.place(data), len(data))
+    object_bytes = core.result
+    at = core.place(data, object_bytes, arena_bytes, window_bytes, n_outputs)
+    file = (at[0], len(data))
+    core.call("a8_load", at[1], object_bytes, *file)
+    assert core.result == 0
+    core.call("a8_selftest", at[1], *file, at[2], arena_bytes, at[3], window_bytes, at[4], n_outputs)
+    assert core.result == 0
+    assert core.processor.read(at[4], n_outputs) == model.golden_outputs[-1].tobytes()
 
 
 def check_padding(core, monkeypatch):

@@ -93,7 +93,7 @@ class Core:
                 words.append(argument)
         assert structs <= FIRST_BUFFER
         self.processor.write(STACK_TOP - 1024, FENCE * 64)
-        _, cycles = self.processor.call(self.image.symbols[name], words, STACK_TOP)
+        self.result, cycles = self.processor.call(self.image.symbols[name], words, STACK_TOP)
         left = self.processor.read(STACK_TOP - 1024, 1024)
         self.stack_bytes = len(left.lstrip(FENCE[:1]))
         assert all(self.processor.read(at, len(FENCE)) == FENCE for at in self._fences), "a store left its buffer"

@@ -8,6 +8,7 @@ from counted import (
     RANDOM,
     Core,
     attention_count,
+    check_model,
     check_padding,
     check_random,
     conv1d_count,
@@ -15,6 +16,8 @@ from counted import (
     stack_bytes,
     watch_memory,
 )
+
+from models import random_model
 
 N_OUTPUTS = int(os.environ.get("ATTN8_COUNTED_VECTORS", 20_000))
 BUILDS = [("m33", "-O2"), ("m33", "-O0"), ("m4", "-Os"), ("m4", "-O3")]
@@ -41,6 +44,11 @@ def portable():
 @pytest.mark.parametrize("build", BUILDS, ids=" ".join)
 def test_kernels_equal_the_reference_in_every_build(build, kernel):
     check_random(Core(*build), kernel, N_OUTPUTS)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_models_give_their_golden_outputs_in_the_planned_arena(core, seed):
+    check_model(core, random_model(seed))
 
 
 def test_padding_of_rows_changes_nothing(core, monkeypatch):
