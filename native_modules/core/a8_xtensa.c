@@ -411,8 +411,9 @@ static row_t row_divide(const a8_attention_fields_t *f, uint32_t z)
     return row;
 }
 
-/* Sums of four channels, biased by 128: of 0 and 2, 1 and 3 the products with weights lie in the halves of a word; `high`
- * are the upper halves, added up. Two products, each < 2^15, never carry from the lower to the upper half. */
+/* Sums of four channels, each value biased by 128: the products of channels 0 and 2 lie in the halves of a word, those
+ * of 1 and 3 in another; `high` are their upper halves, added up. A weight times a biased value is < 2^15, so two
+ * products never carry from the lower to the upper half. */
 typedef struct {
     uint32_t even;
     uint32_t even_high;
@@ -471,8 +472,10 @@ static HOT void values(const head_t *h, uint32_t z, int8_t *y)
         y[2] = requantize(r, c.even_high + bias);
         y[3] = requantize(r, c.odd_high + bias);
     }
-    for (; i < h->n_channels; i++)
-        *y++ = requantize(r, (uint32_t)add_bytes(add_bytes(0, e, old, i, h->stride), e_new, new, i, h->stride) + r.bias);
+    for (; i < h->n_channels; i++) {
+        int32_t sum = add_bytes(0, e, old, i, h->stride);
+        *y++ = requantize(r, (uint32_t)add_bytes(sum, e_new, new, i, h->stride) + r.bias);
+    }
 }
 
 static NOINLINE void attend(head_t *h, const int8_t *q, const uint8_t *bias, int8_t *y)

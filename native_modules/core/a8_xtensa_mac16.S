@@ -1,7 +1,7 @@
 /* Products on the MAC16 unit of an ESP32 or ESP32-S3: two 16-bit halves a register, a 40-bit accumulator. A byte in the
- * upper half of 16 bits stands for 256 times its value, which takes one mask for two bytes: bytes 1 and 3 of a word as it
- * is, 0 and 2 of the word shifted by 8. With both factors so, the sum of up to 256 products is 65536 times as large and
- * still fits.
+ * upper half of 16 bits stands for 256 times its value, which takes one mask for two bytes: bytes 1 and 3 of a word as
+ * it is, 0 and 2 of the word shifted by 8. With both factors so, the sum of up to 256 products is 65536 times as large
+ * and still fits.
  *
  * The loads of MAC16 read a word ahead: one word behind the tile and behind the copy of a row is read, never used.
  */
@@ -24,8 +24,8 @@
     .text
     .literal_position
 
-/* void a8_xtensa_rows(mac16_t *m): all outputs of n_tokens packed tokens, a row at a time. It moves weights, rows, y and
- * n_outputs. TILE and COPY point to 4 bytes before. */
+/* void a8_xtensa_rows(mac16_t *m): all outputs of n_tokens packed tokens, a row at a time. It moves weights, rows, y
+ * and n_outputs. TILE and COPY point to 4 bytes before. */
     .align 4
     .global a8_xtensa_rows
     .type a8_xtensa_rows, @function
