@@ -85,9 +85,11 @@ def c_header():
     out += [f"    A8_ERR_{e.name} = -{e.code}, /* {e.what} */" for e in spec.ERRORS]
     out += ["} a8_err_t;", ""]
     out += _c_fields()
-    out += ["", "/* e^(-i/32) as floor(127*e^(-i/32) + 1/2). */", "static const uint8_t A8_EXP[256] = {"]
     table = spec.exp_table()
-    out += ["    " + ", ".join(str(v) for v in table[i : i + 16]) + "," for i in range(0, 256, 16)]
+    last = table.index(0)
+    out += ["", f"#define A8_EXP_LAST {last} /* A8_EXP is 0 from here on */"]
+    out += ["", "/* e^(-i/32) as floor(127*e^(-i/32) + 1/2). */", "static const uint8_t A8_EXP[A8_EXP_LAST + 1] = {"]
+    out += ["    " + ", ".join(str(v) for v in table[i : min(i + 16, last + 1)]) + "," for i in range(0, last + 1, 16)]
     out += ["};", "", "#endif"]
     return "\n".join(out) + "\n"
 
