@@ -24,7 +24,7 @@ typedef struct {
 
 typedef struct {
     uint16_t newest; /* place of the newest token of attention or a pool; tokens that a convolution skips */
-    uint16_t n_tokens;
+    uint16_t n_tokens; /* of a convolution: less those of its padding, so that all begins with 0 */
 } a8_ring_t;
 
 /* a8_tensor_t.stream: whether this pass made a token of a tensor, or it lies behind a pool. */
@@ -163,11 +163,6 @@ int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, 
     memset(state, 0, state_bytes);
     head->hop = hop > 0 ? hop : 1;
     head->due = m->n_steps;
-    for (uint32_t i = 0; i < m->n_ops; i++) {
-        const a8_op_t *op = &m->ops[i];
-        if (op->code == A8_OP_CONV1D_S8 && op->output.stream != BEHIND) /* the padding, of zeros */
-            ring_of(op, state)->n_tokens = op->as.product.pad_left;
-    }
     return A8_OK;
 }
 
@@ -222,16 +217,16 @@ static int conv1d_token(const push_t *p, const a8_op_t *op)
         ring->newest--;
         return 0;
     }
-    uint32_t n = ring->n_tokens;
+    uint32_t pad_left = op->as.product.pad_left, n = (uint16_t)(ring->n_tokens + pad_left);
     n = n < kernel ? n : kernel - 1;
     memcpy(tokens + n * d, token(p, op->source[0]), d);
-    ring->n_tokens = (uint16_t)++n;
+    ring->n_tokens = (uint16_t)(++n - pad_left);
     if (n < kernel)
         return 0;
     product_token(p, op, tokens, kernel * d);
     uint32_t kept = kernel > stride ? kernel - stride : 0;
     memmove(tokens, tokens + (kernel - kept) * d, kept * d);
-    ring->n_tokens = (uint16_t)kept;
+    ring->n_tokens = (uint16_t)(kept - pad_left);
     ring->newest = (uint16_t)(kernel < stride ? stride - kernel : 0);
     return 1;
 }
