@@ -22,10 +22,11 @@ typedef struct {
 
 #define HEAD_BYTES 8u
 #define RING_BYTES 4u
+#define FIRST_PACKED 4u /* what is packed lies from here behind a state; 0: nothing is */
 
 typedef struct {
     uint16_t newest; /* place of the newest token of attention or a pool; tokens that a convolution skips */
-    uint16_t n_tokens;
+    uint16_t n_tokens; /* of a convolution: less those of its padding, so that all begins with 0 */
 } a8_ring_t;
 
 /* a8_tensor_t.stream: whether this pass made a token of a tensor, or it lies behind a pool. */
@@ -110,7 +111,7 @@ static int is_pooled(const a8_op_t *op) { return A8_IS(op->code, MEAN_POOL_S8) |
 void a8_plan_stream(a8_model_t *m)
 {
     a8_op_t *op = m->ops, *end = op + m->n_ops;
-    uint32_t at = HEAD_BYTES, packed;
+    uint32_t at = HEAD_BYTES, packed = FIRST_PACKED;
     m->packed_bytes = 0;
     m->stream_bytes = A8_ERR_STREAM;
     m->input.stream = FRESH;
@@ -118,18 +119,17 @@ void a8_plan_stream(a8_model_t *m)
         if (!set_timing(m, op))
             return;
     for (op = m->ops; op != end; op++) {
+        uint32_t n = 0;
         op->state = at;
-        if (op->output.stream != BEHIND)
+        if (op->output.stream != BEHIND) {
             at += op_bytes(m, op);
+            n = packed_bytes(m, op);
+        }
+        op->packed = n > 0 ? packed : 0;
+        packed += n;
     }
-    at += is_pooled(end - 1) ? 0 : a8_padded(m->n_outputs);
-    m->stream_bytes = (int32_t)at;
-    for (op = m->ops; op != end; op++) {
-        packed = op->output.stream != BEHIND ? packed_bytes(m, op) : 0;
-        op->packed = packed > 0 ? at : 0;
-        at += packed;
-    }
-    m->packed_bytes = at - (uint32_t)m->stream_bytes;
+    m->stream_bytes = (int32_t)(at + (is_pooled(end - 1) ? 0 : a8_padded(m->n_outputs)));
+    m->packed_bytes = packed - FIRST_PACKED;
 }
 
 int32_t a8_stream_bytes(const a8_model_t *m) { return m->stream_bytes; }
@@ -159,11 +159,6 @@ int32_t a8_stream_reset(const a8_model_t *m, void *state, uint32_t state_bytes, 
     memset(state, 0, state_bytes);
     head->hop = hop > 0 ? hop : 1;
     head->due = m->n_steps;
-    for (uint32_t i = 0; i < m->n_ops; i++) {
-        const a8_op_t *op = &m->ops[i];
-        if (A8_IS(op->code, CONV1D_S8) && op->output.stream != BEHIND) /* the padding, of zeros */
-            ring_of(op, state)->n_tokens = op->as.product.pad_left;
-    }
     return A8_OK;
 }
 
@@ -172,7 +167,7 @@ static const int8_t *token(const push_t *p, uint32_t id) { return a8_tensor_data
 /* What an op has in a packed state, or NULL. */
 static uint32_t *packed_of(const push_t *p, const a8_op_t *op)
 {
-    return p->packed && op->packed > 0 ? (uint32_t *)(void *)(p->state + op->packed) : NULL;
+    return p->packed && op->packed > 0 ? (uint32_t *)(void *)(p->state + (uint32_t)p->m->stream_bytes - FIRST_PACKED + op->packed) : NULL;
 }
 
 /* A linear op, or a convolution of which all taps lie one after the other, on one token. What is packed begins with 0,
@@ -218,16 +213,16 @@ static int conv1d_token(const push_t *p, const a8_op_t *op)
         ring->newest--;
         return 0;
     }
-    uint32_t n = ring->n_tokens;
+    uint32_t pad_left = op->as.product.pad_left, n = (uint16_t)(ring->n_tokens + pad_left);
     n = n < kernel ? n : kernel - 1;
     memcpy(tokens + n * d, token(p, op->source[0]), d);
-    ring->n_tokens = (uint16_t)++n;
+    ring->n_tokens = (uint16_t)(++n - pad_left);
     if (n < kernel)
         return 0;
     product_token(p, op, tokens, kernel * d);
     uint32_t kept = kernel > stride ? kernel - stride : 0;
     memmove(tokens, tokens + (kernel - kept) * d, kept * d);
-    ring->n_tokens = (uint16_t)kept;
+    ring->n_tokens = (uint16_t)(kept - pad_left);
     ring->newest = (uint16_t)(kernel < stride ? stride - kernel : 0);
     return 1;
 }
