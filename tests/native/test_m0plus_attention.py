@@ -8,7 +8,7 @@ import pytest
 from m0plus import counted_core, unicorn_core  # noqa: F401
 from test_kernels import int8
 
-from attn8 import arena, graph, reference
+from attn8 import graph, reference
 
 N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 60_000))
 
