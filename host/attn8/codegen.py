@@ -87,7 +87,7 @@ def c_header():
     out += _c_fields()
     table = spec.exp_table()
     last = table.index(0)
-    out += ["", f"#define A8_EXP_LAST {last} /* A8_EXP is 0 from here on */"]
+    out += ["", f"#define A8_EXP_LAST {last}u /* A8_EXP is 0 from here on */"]
     out += ["", "/* e^(-i/32) as floor(127*e^(-i/32) + 1/2). */", "static const uint8_t A8_EXP[A8_EXP_LAST + 1] = {"]
     out += ["    " + ", ".join(str(v) for v in table[i : min(i + 16, last + 1)]) + "," for i in range(0, last + 1, 16)]
     out += ["};", "", "#endif"]

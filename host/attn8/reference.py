@@ -484,7 +484,7 @@ def _last_steps(model):
 
 
 def in_place(model):
-    """Returns the (tensor, source) whose bytes lie in the same place: the op that makes the tensor is the source's last."""
+    """Returns the (tensor, source) that lie in the same place: what makes the tensor is the last to read the source."""
     last, found = _last_steps(model), []
     for i, op in enumerate(model.graph.ops):
         free = [s for s in _replaceable(op) if last[s] == i + 1 and (s > 0 or model.graph.input_requantize is not None)]

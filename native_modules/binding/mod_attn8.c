@@ -538,14 +538,15 @@ static MP_DEFINE_CONST_FUN_OBJ_1(model_step_obj, model_step);
 /* Streams: stream.py holds the state. */
 
 #ifdef A8_WITHOUT_STREAM
-static mp_obj_t model_stream_state(mp_obj_t self_in, mp_obj_t hop)
+static mp_obj_t model_stream_state(mp_obj_t self_in, mp_obj_t hop, mp_obj_t packed)
 {
     model_t *self = model_of(self_in);
     (void)hop;
+    (void)packed;
     self->method = MP_QSTR_stream;
     return MP_OBJ_NEW_SMALL_INT(checked(self, a8_stream_bytes(self->m)));
 }
-static MP_DEFINE_CONST_FUN_OBJ_2(model_stream_state_obj, model_stream_state);
+static MP_DEFINE_CONST_FUN_OBJ_3(model_stream_state_obj, model_stream_state);
 #else
 static int32_t reset(model_t *self, void *state, uint32_t n, uint32_t hop)
 {

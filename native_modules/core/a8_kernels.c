@@ -117,7 +117,7 @@ static inline int32_t softmax_exp(const a8_softmax_t *s, uint32_t difference)
 {
     int32_t d = (int32_t)(difference < (uint32_t)s->dmax ? difference : (uint32_t)s->dmax) >> s->dpre;
     int32_t i = ((d * s->dm >> (s->dsh - 1)) + 1) >> 1;
-    return a8_exp_table()[i < A8_EXP_LAST ? i : A8_EXP_LAST];
+    return a8_exp_table()[(uint32_t)i < A8_EXP_LAST ? (uint32_t)i : A8_EXP_LAST];
 }
 
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }

@@ -393,7 +393,7 @@ static HOT uint32_t softmax(const a8_softmax_t *f, int32_t *scores, const int32_
     for (; scores != end; scores++) {
         uint32_t d = (uint32_t)most - (uint32_t)*scores;
         int32_t i = ((int32_t)((d < dmax ? d : dmax) >> dpre) * (int32_t)dm >> dsh_1) + 1;
-        uint32_t e = table[i < 2 * A8_EXP_LAST ? i >> 1 : A8_EXP_LAST];
+        uint32_t e = table[(uint32_t)i < 2 * A8_EXP_LAST ? (uint32_t)i >> 1 : A8_EXP_LAST];
         *scores = (int32_t)e;
         z += e;
     }

@@ -65,7 +65,8 @@ def test_tensors_live_until_their_last_reader_and_attention_has_scratch():
     n = len(parsed.shapes)
     names = [type(op).__name__ for op in parsed.graph.ops]
     add = 1 + names.index("Add")
-    assert blocks[0] == (24 * 3, 0, 1) and blocks[1][:2] == (12 * 8, 1) and blocks[1][2] > add  # the residual waits for the add
+    assert blocks[0] == (24 * 3, 0, 1)
+    assert blocks[1][:2] == (12 * 8, 1) and blocks[1][2] > add  # the residual waits for the add
     assert blocks[n - 1] == (3, n - 1, n - 1)
     scratch = [b for b in blocks[n:] if b[0]]
     assert scratch == [(4 * 5, 5, 5)]
