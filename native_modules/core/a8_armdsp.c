@@ -186,7 +186,7 @@ INLINE void mac_token(int32_t *s, const int8_t *w, uint32_t step, const int8_t *
 }
 
 /* The same for n products. */
-static HOT void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, uint32_t n)
+INLINE void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, uint32_t n)
 {
     uint32_t i = n & ~3u;
     if (i > 0)
@@ -205,22 +205,20 @@ INLINE uint32_t requantize_row(const uint8_t *row, int32_t sum)
 /* run_token with fewer than four rows. */
 static NOINLINE void run_few(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
-    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs);
-    for (uint32_t row = 0; row < op->n_outputs; row++) {
-        int32_t s[4] = {bias(op->rows + 8 * row), 0, 0, 0};
-        mac_rows(s, op->weights + row * row_bytes + from, 0, x, n);
-        y[row] = (int8_t)at_least(requantize_row(op->rows + 8 * row, s[0]), lowest(op->clamp));
+    const int8_t *w = op->weights + from;
+    for (uint32_t row = 0; row < op->n_outputs; row++, w += a8_padded(op->kernel * op->n_inputs)) {
+        const uint8_t *p = op->rows + 8 * row;
+        uint32_t sum = (uint32_t)bias(p);
+        for (uint32_t i = 0; i < n; i++)
+            sum += (uint32_t)(x[i] * w[i]);
+        y[row] = (int8_t)at_least(requantize_row(p, (int32_t)sum), lowest(op->clamp));
     }
 }
 
-/* The last four rows may overlap those before them. */
-static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
+/* With four or more: the last four may overlap those before them. */
+static HOT void run_fours(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
     uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs, low = lowest(op->clamp);
-    if (n_outputs < 4) {
-        run_few(op, x, from, n, y);
-        return;
-    }
     for (uint32_t i = 0; i < n_outputs; i += 4) {
         uint32_t row = i + 4 > n_outputs ? n_outputs - 4 : i, v;
         const uint8_t *rows = op->rows + 8 * row;
@@ -233,6 +231,14 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
         v = at_least(v, low);
         memcpy(y + row, &v, 4);
     }
+}
+
+INLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
+{
+    if (op->n_outputs < 4)
+        run_few(op, x, from, n, y);
+    else
+        run_fours(op, x, from, n, y);
 }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL

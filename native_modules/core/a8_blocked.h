@@ -37,11 +37,11 @@ static NOINLINE void run_alone(const a8_conv1d_t *op, const int8_t *x, int32_t a
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* scores[j] = from[j] + q . k_j for n channels, a constant: 8, 4 or 1. Returns the largest. */
-static inline int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
-                                 uint32_t stride, uint32_t n);
+static inline int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q,
+                                 const int8_t *k, uint32_t stride, uint32_t n);
 
-HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
-                                uint32_t stride, const uint8_t *bias)
+HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k,
+                                uint32_t head_size, uint32_t stride, const uint8_t *bias)
 {
     int32_t most = INT32_MIN;
     const void *from = bias;

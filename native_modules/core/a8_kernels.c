@@ -123,8 +123,8 @@ static inline int32_t softmax_exp(const a8_softmax_t *s, uint32_t difference)
 int32_t a8_softmax_exp(const a8_softmax_t *s, uint32_t difference) { return softmax_exp(s, difference); }
 
 #if !defined(A8_KERNELS_ATTENTION_EXTERNAL) && !defined(A8_KERNELS_PRODUCTS_EXTERNAL)
-HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k, uint32_t head_size,
-                                uint32_t stride, const uint8_t *bias)
+HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k,
+                                uint32_t head_size, uint32_t stride, const uint8_t *bias)
 {
     int32_t most = INT32_MIN;
     for (; scores != end; k += stride, bias += 4) {

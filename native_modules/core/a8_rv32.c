@@ -1,6 +1,6 @@
-/* Products on RV32IMC. Tokens of linear and conv1d are packed in pairs, x + 65536*z in a word: one MUL makes the products of both with
- * a weight. As weights are in -127..127, two such products fit into the halves of a word. What stands alone goes over four
- * rows at a time.
+/* Products on RV32IMC. Tokens of linear and conv1d are packed in pairs, x + 65536*z in a word: one MUL makes the products
+ * of both with a weight. As weights are in -127..127, two such products fit into the halves of a word. What stands alone
+ * goes over four rows at a time.
  */
 #include "a8_target.h"
 
@@ -149,7 +149,8 @@ static HOT void mac_rows(int32_t *s, const int8_t *w0, uint32_t step, const int8
 /* The last four rows may overlap those before them; fewer than four go one by one, each as all four. */
 static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
-    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs, n_rows = n_outputs < 4 ? 1 : 4;
+    uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs;
+    uint32_t n_rows = n_outputs < 4 ? 1 : 4;
     int32_t s[4], low = lowest(op->clamp);
     for (uint32_t i = 0; i < n_outputs; i += n_rows) {
         uint32_t row = i + n_rows > n_outputs ? n_outputs - n_rows : i;
