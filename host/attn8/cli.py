@@ -413,20 +413,25 @@ def run(output, file, data, backend):
 
 @verb(
     "bench",
-    "attn8 bench gesture.a8 --board pico\n  attn8 bench --kernels --board pico2",
+    "attn8 bench gesture.a8 --board pico\n  attn8 bench --kernels --board pico2\n  attn8 bench --sizes",
     click.argument("file", required=False, type=click.Path()),
     click.option("--kernels", is_flag=True, help="Count each kernel at fixed sizes, in place of a model file."),
+    click.option("--sizes", is_flag=True, help="Bytes of the C core on a Cortex-M0+, part by part, likewise."),
     click.option("--board", default="pico", show_default=True, help="Board to count for."),
 )
-def bench(output, file, kernels, board):
+def bench(output, file, kernels, sizes, board):
     """Count the cycles or instructions of one window on an emulated board, op by op."""
     from . import boards, profile
+    from .boards import sizes as core_sizes
     from .boards.kernels import bench_kernels
     from .model_file import read_model
     from .progress import counted
 
-    if kernels == (file is not None):
-        raise click.UsageError("give a model FILE or --kernels, one of them")
+    if kernels + sizes + (file is not None) != 1:
+        raise click.UsageError("give a model FILE, --kernels or --sizes, one of them")
+    if sizes:
+        output.result(core_sizes.bench_sizes(), core_sizes.render)
+        return
     with counted("emulating", output.progress) as progress:
         found = bench_kernels(board, progress) if kernels else boards.bench(read_model(file), board, None, progress)
     output.result(found, profile.render_kernels if kernels else profile.render_bench)

@@ -1,7 +1,7 @@
 """``attn8 bench``: right counts on every board, kernels within the budgets of tests/budgets.json and the bar.
 
 ``python tests/system/test_bench.py`` measures every kernel again and writes the budgets, without headroom, and the
-README's table of kernels.
+README's tables of kernels and of sizes.
 """
 
 import io
@@ -23,6 +23,7 @@ import readme
 import tools
 from attn8 import boards, profile, reference
 from attn8.boards import BoardError, chip, image, kernels
+from attn8.boards import sizes as core_sizes
 from attn8.errors import ToolMissingError
 
 BUDGETS = Path(__file__).parents[1] / "budgets.json"
@@ -199,9 +200,20 @@ def attn8(*arguments, code=0):
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("model.a8", "--kernels")])
-def test_a_file_and_kernels_exclude_each_other(arguments):
-    assert "give a model FILE or --kernels, one of them" in attn8(*arguments, code=2)
+@pytest.mark.parametrize("arguments", [(), ("model.a8", "--kernels"), ("--kernels", "--sizes"), ("m.a8", "--sizes")])
+def test_a_file_kernels_and_sizes_exclude_each_other(arguments):
+    assert "give a model FILE, --kernels or --sizes, one of them" in attn8(*arguments, code=2)
+
+
+def test_sizes_add_up_and_end_as_the_readme_shows():
+    need_board("pico")
+    found = json.loads(attn8("--sizes", "--json"))
+    assert sum(found["parts"].values()) == found["total_bytes"] and "-Os" in found["source"]
+    table = readme.block("output", "sizes").splitlines()
+    assert [line.rsplit(maxsplit=1)[0] for line in table] == ["part", *found["parts"], "all"]
+    for line, n in zip(table[1:], [*found["parts"].values(), found["total_bytes"]], strict=True):
+        shown = int(line.rsplit(maxsplit=1)[1].replace(",", ""))
+        assert abs(shown - n) <= 0.15 * n + 16, f"{line}: python tests/system/test_bench.py writes the table anew"
 
 
 def test_bench_prints_what_its_json_says(tmp_path):
@@ -233,8 +245,12 @@ def test_kernels_of_the_readme_are_those_of_the_budgets():
 
 def rendered(found):
     """Returns the lines that ``attn8 bench --kernels`` prints of what was found."""
+    return printed(profile.render_kernels(found))
+
+
+def printed(renderable):
     text = io.StringIO()
-    Console(file=text, width=120).print(profile.render_kernels(found))
+    Console(file=text, width=120).print(renderable)
     return [line.rstrip() for line in text.getvalue().splitlines()]
 
 
@@ -256,8 +272,9 @@ def write_budgets():
     old, new = readme.block("output", "kernels"), rendered(pico)
     head, rows = new[: new.index("") + 2], {line.split("  ")[0]: line for line in new}
     table = [line if line == "..." else rows[line.split("  ")[0]] for line in old.splitlines()[len(head) :]]
-    text = readme.README.read_text(encoding="utf-8")
-    readme.README.write_text(text.replace(old, "\n".join([*head, *table])), encoding="utf-8")
+    text = readme.README.read_text(encoding="utf-8").replace(old, "\n".join([*head, *table]))
+    parts = [line.rstrip() for line in printed(core_sizes.render(core_sizes.bench_sizes()))[3:]]
+    readme.README.write_text(text.replace(readme.block("output", "sizes"), "\n".join(parts)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,30 @@ def sizes():
     return [*rows.items(), ("several ops", no_stream - sum(rows.values())), ("stream", full - no_stream), ("all", full)]
 
 
+def bench_sizes():
+    """Returns what ``sizes`` does as a dict for JSON: parts ({what: bytes}), total_bytes, source."""
+    *parts, (_, total) = sizes()
+    version = _run([COMPILER, "-dumpfullversion"], None).strip()
+    source = f"{COMPILER} {version} {' '.join(FLAGS)}, built with and without each part"
+    return {"parts": dict(parts), "total_bytes": total, "source": source}
+
+
+def render(found):
+    """Returns a rich renderable of what ``bench_sizes`` returned."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("part")
+    table.add_column("bytes", justify="right")
+    for what, n in found["parts"].items():
+        table.add_row(what, f"{n:,}")
+    table.add_row("all", f"{found['total_bytes']:,}", style="bold")
+    head = Text("code and constants of the C core on a Cortex-M0+", style="bold")
+    return Group(head, Text(found["source"]), "", table)
+
+
 def _objects(without):
     """Returns {object: bytes} of the core without some parts."""
     core = source_folder("core")
