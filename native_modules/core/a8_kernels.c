@@ -346,9 +346,8 @@ void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32
 
 void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y)
 {
-    row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
     for (uint32_t c = 0; c < n_channels; c++)
-        y[c] = requantize(&r, sums[c]);
+        y[c] = pool_output(op, sums[c]);
 }
 #endif
 
