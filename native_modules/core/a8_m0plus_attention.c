@@ -100,16 +100,16 @@ static A8_KERNEL work_t *new_work(void *scratch, const a8_attention_fields_t *f,
     return w;
 }
 
-/* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at `oldest`, the others at 0. */
-static A8_KERNEL void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
+/* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at byte `oldest`, the others at 0. */
+static A8_KERNEL NOINLINE void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
 {
     attend_t *a = &w->attend;
     a->stride = stride;
     a->n_old = n_old;
-    a->keys = w->k + oldest * stride;
-    a->values = w->v + oldest * stride;
+    a->to_newer = 0u - oldest;
     a->newer_keys = w->k;
-    a->to_newer = 0u - oldest * stride;
+    a->keys = w->k + oldest;
+    a->values = w->v + oldest;
 }
 
 /* Rows of bytes at no multiple of 4 are read from the word in which they begin: there the query gets zeros, and the first
@@ -216,17 +216,17 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
         w->attend.key_row = 4 * span;
         w->attend.value_group = 8 * span;
     }
+    oldest *= stride;
     w->k = k;
     w->v = v;
-    for (; d > 0; d -= head_size, q += head_size, y += head_size, w->k += head_bytes, w->v += head_bytes, bias += bias_bytes) {
+    for (uint32_t c = 0; c < d; c += head_size, w->k += head_bytes, w->v += head_bytes, bias += bias_bytes) {
+        use_rows(w, oldest, n_old, stride);
         if (w->tile > 0) {
-            pack_tile(w, 0, w->k + oldest * stride, w->v + oldest * stride, stride, n_old);
+            pack_tile(w, 0, w->attend.keys, w->attend.values, stride, n_old);
             pack_tile(w, n_old, w->k, w->v, stride, op->n_keys - n_old);
             use_tile(w, 0);
-        } else {
-            use_rows(w, oldest, n_old, stride);
         }
-        attend(w, q, bias, y, op->n_keys);
+        attend(w, q + c, bias, y + c, op->n_keys);
     }
 }
 
@@ -247,7 +247,7 @@ static A8_KERNEL NOINLINE void attend_head(const a8_attention_t *op, work_t *w, 
         if (w->tile > 0)
             use_tile(w, first - w->first);
         else
-            use_rows(w, first, n_keys, d);
+            use_rows(w, first * d, n_keys, d);
         attend(w, q, bias + 4 * (first + f->left - i), y, n_keys);
     }
 }
