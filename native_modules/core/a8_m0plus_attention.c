@@ -43,7 +43,7 @@ void a8_m0plus_attend(attend_t *a);
 static A8_KERNEL void set_softmax(attend_t *a, const a8_softmax_t *s)
 {
     uint32_t end = (uint32_t)s->dmax >> s->dpre, shift = s->dsh < 23 ? s->dsh - 1u : 22;
-    uint32_t limit = (((2 * A8_EXP_LAST - 1) << shift) - 1) / s->dm;
+    uint32_t limit = (((2u * A8_EXP_LAST - 1) << shift) - 1) / s->dm;
     a->limit = limit < end ? (limit + 1) << s->dpre : (uint32_t)s->dmax;
     a->last = (uint32_t)a8_softmax_exp(s, a->limit);
     a->dm = s->dm;

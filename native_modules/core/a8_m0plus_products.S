@@ -630,9 +630,9 @@ a8_m0plus_token:
     bl pairs_of
     lsls r1, r0, #1
     str r1, [sp, #T_ROW_BYTES]
-    /* products are computed by four or two: the first time as many less as are missing */
+    /* products are computed by four: the first time as many less as are missing */
     adr r2, token_base
-    movs r3, #1
+    movs r3, #3
     ands r3, r4
     movs r1, #10
     muls r3, r1, r3
@@ -701,7 +701,7 @@ packed:
 
     /* r2: products left, negative */
 plain:
-    .rept 2
+    .rept 4
     ldrsb r3, [r0, r2]
     ldrsb r7, [r1, r2]
     muls r3, r7, r3

@@ -42,10 +42,9 @@ typedef struct {
     uint8_t *packed; /* that of an op is so far behind it; NULL: there is no room */
 } push_t;
 
-/* Bytes that an op keeps of what is before a pool. */
-static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
+/* Bytes that an op keeps of x, which is before a pool. */
+static uint32_t op_bytes(const a8_tensor_t *x, const a8_op_t *op)
 {
-    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     uint32_t d = x->n_channels;
     if (A8_IS(op->code, CONV1D_S8))
         return RING_BYTES + a8_padded(op->as.product.kernel * d);
@@ -55,9 +54,9 @@ static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
 }
 
 /* Bytes that it has in a packed state besides. */
-static uint32_t packed_bytes(const a8_model_t *m, const a8_op_t *op)
+static uint32_t packed_bytes(const a8_tensor_t *x, const a8_op_t *op)
 {
-    uint32_t d = a8_tensor(m, op->source[0])->n_channels;
+    uint32_t d = x->n_channels;
     if (A8_IS(op->code, LINEAR_S8) || A8_IS(op->code, CONV1D_S8))
         return a8_packed_product_bytes(op->as.product.kernel * d, op->output.n_channels);
     if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
@@ -85,11 +84,12 @@ static timing_t timing_of(const a8_model_t *m, uint32_t id)
 /* Sets the timing of an op; says whether it knows its tokens when they come. */
 static int set_timing(const a8_model_t *m, a8_op_t *op)
 {
-    timing_t t = timing_of(m, op->source[0]);
-    for (uint32_t s = 1; s < a8_n_sources(op->code); s++) {
+    timing_t t = {0, 0};
+    for (uint32_t s = 0; s < a8_n_sources(op->code); s++) {
         timing_t other = timing_of(m, op->source[s]);
-        if (other.stride != t.stride || other.delay != t.delay)
+        if (s > 0 && (other.stride != t.stride || other.delay != t.delay))
             return 0;
+        t = other;
     }
     op->output.stream = t.stride == 0 ? BEHIND : STALE;
     if (A8_IS(op->code, MEAN_POOL_S8))
@@ -122,8 +122,9 @@ void a8_plan_stream(a8_model_t *m)
         uint32_t n = 0;
         op->state = at;
         if (op->output.stream != BEHIND) {
-            at += op_bytes(m, op);
-            n = packed_bytes(m, op);
+            const a8_tensor_t *x = a8_tensor(m, op->source[0]);
+            at += op_bytes(x, op);
+            n = packed_bytes(x, op);
         }
         op->packed = n > 0 ? packed : 0;
         packed += n;
