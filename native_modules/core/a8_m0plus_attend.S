@@ -72,18 +72,16 @@ a8_m0plus_attend:
  bl a8_m0plus_save
  sub sp,#FRAME
  str r0,[sp,#F_ARGUMENT]
- ldr r1,[r0,#A_WORDS]
- str r1,[sp,#F_WORDS]
+ ldr r2,[r0,#A_WORDS]
  ldr r1,[r0,#A_KEYS]
  str r1,[sp,#F_KEYS]
  ldr r1,[r0,#A_BIAS]
  mov r11,r1
 
 @ A pass takes up to 16 channels: their words of the query go to the frame, the last at its end.
+@ r0: argument, r2: words left
 pass:
- ldr r0,[sp,#F_ARGUMENT]
  ldr r1,[r0,#A_QUERY]
- ldr r2,[sp,#F_WORDS]
  movs r3,#PASS_PAIRS/2
  cmp r2,r3
  bhs 1f
@@ -214,16 +212,16 @@ rest:
  str r1,[sp,#F_END]
  b four_keys
 pass_done:
- ldr r1,[sp,#F_WORDS]
- cmp r1,#0
+ ldr r2,[sp,#F_WORDS]
+ cmp r2,#0
  beq weights
  ldr r1,[r0,#A_SCORES]
  mov r11,r1              @ the sums so far
  ldr r1,[r0,#A_KEY_ROW]
  lsls r1,r1,#3
- ldr r2,[sp,#F_KEYS]
- adds r2,r2,r1
- str r2,[sp,#F_KEYS]
+ ldr r3,[sp,#F_KEYS]
+ adds r3,r3,r1
+ str r3,[sp,#F_KEYS]
  b pass
 
 @ Scores of keys that lie as rows of bytes in two pieces, a key at a time.
@@ -426,8 +424,8 @@ divide:
  subs r1,#1
 1: lsrs r0,r0,#16
  lsls r0,r0,#15
- ldr r7,[sp,#F_ARGUMENT]
- ldr r2,[r7,#A_MULTIPLIER]
+ ldr r6,[sp,#F_ARGUMENT]
+ ldr r2,[r6,#A_MULTIPLIER]
  lsls r2,r2,#15
  movs r3,#0
  movs r4,#5
@@ -442,7 +440,7 @@ divide:
  subs r4,#1
  bne 2b
  str r3,[sp,#F_MULTIPLIER]
- ldr r2,[r7,#A_SHIFT]
+ ldr r2,[r6,#A_SHIFT]
  adds r1,r1,r2           @ bits(Z) + shift
  movs r2,#0
  movs r3,r1
@@ -465,17 +463,17 @@ divide:
  lsls r0,r0,#7
  subs r4,r4,r0
  str r4,[sp,#F_START]    @ bias - 128*Z
- ldr r0,[r7,#A_OUTPUT]
+ ldr r0,[r6,#A_OUTPUT]
  mov lr,r0
- ldr r0,[r7,#A_STRIDE]
+ ldr r0,[r6,#A_STRIDE]
  mov r12,r0
  adr r2,value_rows
  cmp r0,#0
  bne 1f
- ldr r2,[r7,#A_N_KEYS]
+ ldr r2,[r6,#A_N_KEYS]
  adds r2,#1
  lsrs r2,r2,#1           @ pairs of keys
- ldr r1,[r7,#A_SCORES]
+ ldr r1,[r6,#A_SCORES]
  lsls r3,r2,#3
  adds r3,r3,r1
  mov r12,r3
@@ -490,10 +488,8 @@ divide:
  str r2,[sp,#F_END]
 
 @ Sums of four channels: r8 + r9 (words, upper halves) of channels 0 and 2, r10 and r11 of 1 and 3.
-group:
- ldr r6,[sp,#F_ARGUMENT]
  ldr r0,[r6,#A_VALUES]
-next_group:
+next_group:                @ r6: argument
  ldr r7,[r6,#A_SCORES]
  ldr r1,[sp,#F_START]
  lsls r2,r1,#16

@@ -101,7 +101,7 @@ static A8_KERNEL work_t *new_work(void *scratch, const a8_attention_fields_t *f,
 }
 
 /* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at byte `oldest`, the others at 0. */
-static A8_KERNEL NOINLINE void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
+static A8_KERNEL void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
 {
     attend_t *a = &w->attend;
     a->stride = stride;
@@ -134,7 +134,7 @@ static A8_KERNEL NOINLINE uint32_t align(work_t *w, uint32_t n_keys)
     return before_v;
 }
 
-static A8_KERNEL NOINLINE void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys)
+static A8_KERNEL inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys)
 {
     attend_t *a = &w->attend;
     uint32_t before = 0;
