@@ -750,7 +750,7 @@ token_requantize:
     .size a8_m0plus_token, . - a8_m0plus_token
 
 /* void a8_m0plus_pack(uint32_t *out, const int8_t *x, uint32_t n, uint32_t step): n >= 1 values of a token; of four of
- * them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step bytes apart. What is missing is 0. */
+ * them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step < 256 bytes apart. What is missing is 0. */
     .global a8_m0plus_pack
     .type a8_m0plus_pack, %function
     .thumb_func
@@ -804,7 +804,7 @@ pack_second:
     pop {r4-r7, pc}
 
 pack_bytes:
-    push {r3} /* a word for the last values */
+    push {r3} /* the last values go there: step < 256, so what is behind them is 0 */
     movs r7, #0
     movs r6, #2
     subs r2, #4
@@ -827,7 +827,6 @@ pack_bytes:
     bpl 1b
 2:  adds r2, #4
     beq 4f
-    str r7, [sp]
     mov r5, sp
 3:  subs r2, #1
     ldrb r4, [r1, r2]

@@ -285,18 +285,23 @@ static void pool_token(const push_t *p, const a8_op_t *op, const int8_t *x, cons
 static int run_token(const push_t *p, uint32_t i, const a8_tensor_t *of)
 {
     const a8_op_t *op = &p->m->ops[i];
-    const int8_t *x = token(p, op->source[0]);
+    const int8_t *x;
+    if (op->code > A8_OP_WINDOWED_ATTENTION_S8 && op->code != A8_OP_MEAN_POOL_S8) {
+        a8_run_token_op(p->m, p->file, p->arena, p->sample, i);
+        return 1;
+    }
+    x = token(p, op->source[0]);
     if (A8_IS(op->code, CONV1D_S8))
         return conv1d_token(p, op, x, of->n_channels);
-    if (A8_IS(op->code, LINEAR_S8))
-        product_token(p, op, x, of->n_channels);
-    else if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
-        attention_token(p, op, x);
-    else if (A8_IS(op->code, MEAN_POOL_S8))
+    if (A8_IS(op->code, MEAN_POOL_S8)) {
         pool_token(p, op, x, of);
+        return 0;
+    }
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
+        attention_token(p, op, x);
     else
-        a8_run_token_op(p->m, p->file, p->arena, p->sample, i);
-    return !A8_IS(op->code, MEAN_POOL_S8);
+        product_token(p, op, x, of->n_channels);
+    return 1;
 }
 
 /* Where the outputs of the last token are kept if no pool is before them. */
