@@ -750,26 +750,24 @@ token_requantize:
     .size a8_m0plus_token, . - a8_m0plus_token
 
 /* void a8_m0plus_pack(uint32_t *out, const int8_t *x, uint32_t n, uint32_t step): n >= 1 values of a token; of four of
- * them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step < 256 bytes apart. What is missing is 0. */
+ * them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step = 4 or 16 bytes apart. What is missing is 0. */
     .global a8_m0plus_pack
     .type a8_m0plus_pack, %function
     .thumb_func
     .align 2
 a8_m0plus_pack:
     push {r4-r7, lr}
-    cmp r3, #16
-    bne pack_bytes
-    movs r4, r1
+    lsrs r4, r3, #2 /* 4 or 1 */
+    orrs r4, r1
     orrs r4, r2
     lsls r4, r4, #30
     bne pack_bytes
 
     /* words: x, n multiples of 4, as weights are unpacked */
     mov r12, r8
-    adr r7, token_mask
-    ldm r7!, {r5, r6}
-    ldr r7, [r7]
-    mov r8, r7
+    adr r7, token_unflip
+    ldm r7!, {r4, r5, r6}
+    mov r8, r4
     adds r7, r1, r2
     lsls r2, r2, #29
     beq pack_words
@@ -804,7 +802,7 @@ pack_second:
     pop {r4-r7, pc}
 
 pack_bytes:
-    push {r3} /* the last values go there: step < 256, so what is behind them is 0 */
+    push {r3} /* the last values go there; behind the lowest byte of step is 0 */
     movs r7, #0
     movs r6, #2
     subs r2, #4
@@ -840,8 +838,8 @@ pack_bytes:
 token_base:
 packed_at: .word packed + 1 - token_base
 plain_at: .word plain + 1 - token_base
+token_unflip: .word -0x00800080
 token_mask: .word 0x00ff00ff
 token_flip: .word 0x80808080
-token_unflip: .word -0x00800080
     .size a8_m0plus_pack, . - a8_m0plus_pack
 #endif
