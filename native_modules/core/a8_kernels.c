@@ -319,23 +319,6 @@ void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int
 #endif
 
 #ifndef A8_KERNELS_POOL_EXTERNAL
-static NOINLINE int8_t pool_output(const a8_requantize_t *op, int32_t sum)
-{
-    row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
-    return requantize(&r, sum);
-}
-
-void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
-{
-    uint32_t n = n_steps * n_channels;
-    for (uint32_t c = 0; c < n_channels; c++) {
-        int32_t sum = 0;
-        for (uint32_t i = c; i < n; i += n_channels)
-            sum += x[i];
-        y[c] = pool_output(op, sum);
-    }
-}
-
 void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32_t *sums)
 {
     for (uint32_t c = 0; c < n_channels; c++) {
@@ -344,11 +327,23 @@ void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32
     }
 }
 
-void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y)
+NOINLINE void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y)
 {
     row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
     for (uint32_t c = 0; c < n_channels; c++)
         y[c] = requantize(&r, sums[c]);
+}
+
+void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
+{
+    uint32_t n = n_steps * n_channels;
+    for (uint32_t c = 0; c < n_channels; c++) {
+        int32_t acc = 0, sum; /* only what has no address stays in a register */
+        for (uint32_t i = c; i < n; i += n_channels)
+            acc += x[i];
+        sum = acc;
+        a8_pool_sums_s8(op, 1, &sum, y + c);
+    }
 }
 #endif
 

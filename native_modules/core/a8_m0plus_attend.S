@@ -69,25 +69,19 @@
  .align 2
 a8_m0plus_attend:
  push {r4-r7,lr}
- mov r4,r8
- mov r5,r9
- mov r6,r10
- mov r7,r11
- push {r4-r7}
+ bl a8_m0plus_save
  sub sp,#FRAME
  str r0,[sp,#F_ARGUMENT]
- ldr r1,[r0,#A_WORDS]
- str r1,[sp,#F_WORDS]
+ ldr r2,[r0,#A_WORDS]
  ldr r1,[r0,#A_KEYS]
  str r1,[sp,#F_KEYS]
  ldr r1,[r0,#A_BIAS]
  mov r11,r1
 
 @ A pass takes up to 16 channels: their words of the query go to the frame, the last at its end.
+@ r0: argument, r2: words left
 pass:
- ldr r0,[sp,#F_ARGUMENT]
  ldr r1,[r0,#A_QUERY]
- ldr r2,[sp,#F_WORDS]
  movs r3,#PASS_PAIRS/2
  cmp r2,r3
  bhs 1f
@@ -218,16 +212,16 @@ rest:
  str r1,[sp,#F_END]
  b four_keys
 pass_done:
- ldr r1,[sp,#F_WORDS]
- cmp r1,#0
+ ldr r2,[sp,#F_WORDS]
+ cmp r2,#0
  beq weights
  ldr r1,[r0,#A_SCORES]
  mov r11,r1              @ the sums so far
  ldr r1,[r0,#A_KEY_ROW]
  lsls r1,r1,#3
- ldr r2,[sp,#F_KEYS]
- adds r2,r2,r1
- str r2,[sp,#F_KEYS]
+ ldr r3,[sp,#F_KEYS]
+ adds r3,r3,r1
+ str r3,[sp,#F_KEYS]
  b pass
 
 @ Scores of keys that lie as rows of bytes in two pieces, a key at a time.
@@ -239,6 +233,7 @@ rows:
  movs r2,#PASS_PAIRS/2
  subs r2,r2,r1
  lsls r2,r2,#2           @ the first words that are left out
+ str r2,[sp,#F_END]
  movs r4,#30
  muls r4,r1,r4
  adr r1,words_end
@@ -299,10 +294,7 @@ words_end:
  subs r0,r0,r1
  ldr r1,[r3,#A_NEWER_KEYS]
  adds r0,r0,r1
- ldr r1,[sp,#F_PASS]
- movs r2,#PASS_PAIRS/2
- subs r2,r2,r1
- lsls r2,r2,#2
+ ldr r2,[sp,#F_END]
  subs r0,r0,r2
  b one_key
  .align 2
@@ -432,8 +424,8 @@ divide:
  subs r1,#1
 1: lsrs r0,r0,#16
  lsls r0,r0,#15
- ldr r7,[sp,#F_ARGUMENT]
- ldr r2,[r7,#A_MULTIPLIER]
+ ldr r6,[sp,#F_ARGUMENT]
+ ldr r2,[r6,#A_MULTIPLIER]
  lsls r2,r2,#15
  movs r3,#0
  movs r4,#5
@@ -448,7 +440,7 @@ divide:
  subs r4,#1
  bne 2b
  str r3,[sp,#F_MULTIPLIER]
- ldr r2,[r7,#A_SHIFT]
+ ldr r2,[r6,#A_SHIFT]
  adds r1,r1,r2           @ bits(Z) + shift
  movs r2,#0
  movs r3,r1
@@ -471,17 +463,17 @@ divide:
  lsls r0,r0,#7
  subs r4,r4,r0
  str r4,[sp,#F_START]    @ bias - 128*Z
- ldr r0,[r7,#A_OUTPUT]
+ ldr r0,[r6,#A_OUTPUT]
  mov lr,r0
- ldr r0,[r7,#A_STRIDE]
+ ldr r0,[r6,#A_STRIDE]
  mov r12,r0
  adr r2,value_rows
  cmp r0,#0
  bne 1f
- ldr r2,[r7,#A_N_KEYS]
+ ldr r2,[r6,#A_N_KEYS]
  adds r2,#1
  lsrs r2,r2,#1           @ pairs of keys
- ldr r1,[r7,#A_SCORES]
+ ldr r1,[r6,#A_SCORES]
  lsls r3,r2,#3
  adds r3,r3,r1
  mov r12,r3
@@ -496,10 +488,8 @@ divide:
  str r2,[sp,#F_END]
 
 @ Sums of four channels: r8 + r9 (words, upper halves) of channels 0 and 2, r10 and r11 of 1 and 3.
-group:
- ldr r6,[sp,#F_ARGUMENT]
  ldr r0,[r6,#A_VALUES]
-next_group:
+next_group:                @ r6: argument
  ldr r7,[r6,#A_SCORES]
  ldr r1,[sp,#F_START]
  lsls r2,r1,#16
@@ -545,22 +535,12 @@ requantize:
  .irp R,r1,r2,r3,r4
  asrs \R,r5
  .endr
- sxth r5,r1
- cmp r5,r1
- bne wide1
-narrow1:
- sxth r5,r2
- cmp r5,r2
- bne wide2
-narrow2:
- sxth r5,r3
- cmp r5,r3
- bne wide3
-narrow3:
- sxth r5,r4
- cmp r5,r4
- bne wide4
-narrow4:
+ .irp R,r1,r2,r3,r4
+ sxth r5,\R
+ cmp r5,\R
+ bne wide
+ .endr
+narrow:
  ldr r5,[sp,#F_MULTIPLIER]
  ldr r6,[sp,#F_HALF]
  ldr r7,[sp,#F_POST]
@@ -569,6 +549,12 @@ narrow4:
  adds \R,\R,r6
  asrs \R,r7
  .endr
+ .irp R,r1,r2,r3,r4
+ sxtb r5,\R
+ cmp r5,\R
+ bne high
+ .endr
+low:
  mov r0,lr
  ldr r6,[sp,#F_ARGUMENT]
  ldr r7,[r6,#A_CHANNELS]
@@ -576,25 +562,9 @@ narrow4:
  bhs store
  add r0,sp,#F_LAST_BYTES
 store:
- sxtb r5,r1
- cmp r5,r1
- bne high1
-low1:
  strb r1,[r0,#0]
- sxtb r5,r2
- cmp r5,r2
- bne high2
-low2:
  strb r2,[r0,#1]
- sxtb r5,r3
- cmp r5,r3
- bne high3
-low3:
  strb r3,[r0,#2]
- sxtb r5,r4
- cmp r5,r4
- bne high4
-low4:
  strb r4,[r0,#3]
  cmp r7,#0
  ble last
@@ -607,46 +577,28 @@ low4:
  str r0,[r6,#A_VALUES]
  b next_group
 
-wide1:
- asrs r1,r1,#31
- ldr r5,=0x7fff
- eors r1,r5
- b narrow1
-high1:
- asrs r1,r1,#31
- movs r5,#127
- eors r1,r5
- b low1
-wide2:
- asrs r2,r2,#31
- ldr r5,=0x7fff
- eors r2,r5
- b narrow2
-high2:
- asrs r2,r2,#31
- movs r5,#127
- eors r2,r5
- b low2
-wide3:
- asrs r3,r3,#31
- ldr r5,=0x7fff
- eors r3,r5
- b narrow3
-high3:
- asrs r3,r3,#31
- movs r5,#127
- eors r3,r5
- b low3
-wide4:
- asrs r4,r4,#31
- ldr r5,=0x7fff
- eors r4,r5
- b narrow4
-high4:
- asrs r4,r4,#31
- movs r5,#127
- eors r4,r5
- b low4
+@ Clips all four to 16 bits or 8: a turn takes r1 and gives it back as r4.
+wide:
+ ldr r0,=0x7fff
+ b 1f
+high:
+ movs r0,#127
+1: movs r6,#4
+2: asrs r7,r1,#31
+ eors r1,r7
+ cmp r1,r0
+ ble 3f
+ movs r1,r0
+3: eors r7,r1
+ movs r1,r2
+ movs r2,r3
+ movs r3,r4
+ movs r4,r7
+ subs r6,#1
+ bne 2b
+ cmp r0,#127
+ beq low
+ b narrow
 @ One to three channels of a last group go through the frame.
 last:
  beq attended
@@ -660,12 +612,7 @@ last:
  bne 1b
 attended:
  add sp,#FRAME
- pop {r4-r7}
- mov r8,r4
- mov r9,r5
- mov r10,r6
- mov r11,r7
- pop {r4-r7,pc}
+ bl a8_m0plus_restore
 
 @ The sums over values that lie as rows of bytes in two pieces.
  .align 2
@@ -719,8 +666,6 @@ one_value:
  movs r6,r1
  b piece
 1: b requantize
- .align 2
- .pool
  .size a8_m0plus_attend,.-a8_m0plus_attend
 
 @ void a8_m0plus_pack_column(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t n_channels)
@@ -730,10 +675,7 @@ one_value:
  .align 2
 a8_m0plus_pack_column:
  push {r4-r7,lr}
- mov r4,r8
- mov r5,r9
- mov r6,r10
- push {r4-r6}
+ bl a8_m0plus_save
  ldm r0!,{r4-r7}
  ldr r0,[r0]
  mov r8,r0               @ added
@@ -775,11 +717,7 @@ one_word:
  add r2,r10
 4: cmp r2,lr
  bne one_word
- pop {r4-r6}
- mov r8,r4
- mov r9,r5
- mov r10,r6
- pop {r4-r7,pc}
+ bl a8_m0plus_restore
 some_bytes:
  movs r3,#0
 5: subs r0,#1

@@ -43,7 +43,7 @@ void a8_m0plus_attend(attend_t *a);
 static A8_KERNEL void set_softmax(attend_t *a, const a8_softmax_t *s)
 {
     uint32_t end = (uint32_t)s->dmax >> s->dpre, shift = s->dsh < 23 ? s->dsh - 1u : 22;
-    uint32_t limit = (((2 * A8_EXP_LAST - 1) << shift) - 1) / s->dm;
+    uint32_t limit = (((2u * A8_EXP_LAST - 1) << shift) - 1) / s->dm;
     a->limit = limit < end ? (limit + 1) << s->dpre : (uint32_t)s->dmax;
     a->last = (uint32_t)a8_softmax_exp(s, a->limit);
     a->dm = s->dm;
@@ -65,12 +65,13 @@ typedef struct {
 /* Of the four channels the first n_channels exist, at any address; the others are 0. */
 void a8_m0plus_pack_column(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t n_channels);
 
-/* What a call keeps, in the op's scratch: the stack is small. */
+/* What a call keeps, in the op's scratch: the stack is small. Behind it lies one query, where it has no words of its
+ * own. */
 typedef struct {
     attend_t attend;
     const int8_t *k; /* of the head */
     const int8_t *v;
-    uint32_t *query; /* one query, where it has no words of its own */
+    uint32_t head_size;
     uint32_t *keys;  /* the tile */
     uint32_t *values;
     uint32_t tile;   /* keys that fit into it; 0: there is none */
@@ -89,8 +90,8 @@ static A8_KERNEL work_t *new_work(void *scratch, const a8_attention_fields_t *f,
     w->attend.multiplier = f->multiplier;
     w->attend.shift = f->shift;
     w->tile = tile;
-    w->query = (uint32_t *)(w + 1);
-    w->keys = w->query + words + 1;
+    w->head_size = head_size;
+    w->keys = (uint32_t *)(w + 1) + words + 1;
     w->values = w->keys + 2 * tile * words;
     w->attend.words = words;
     w->attend.scores = (int32_t *)(w->values + 2 * tile * words);
@@ -99,71 +100,73 @@ static A8_KERNEL work_t *new_work(void *scratch, const a8_attention_fields_t *f,
     return w;
 }
 
-/* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at `oldest`, the others at 0. */
+/* Keys and values as they are, rows of bytes at multiples of 4; the first n_old begin at byte `oldest`, the others at 0. */
 static A8_KERNEL void use_rows(work_t *w, uint32_t oldest, uint32_t n_old, uint32_t stride)
 {
     attend_t *a = &w->attend;
     a->stride = stride;
     a->n_old = n_old;
-    a->keys = w->k + oldest * stride;
-    a->values = w->v + oldest * stride;
+    a->to_newer = 0u - oldest;
     a->newer_keys = w->k;
-    a->to_newer = 0u - oldest * stride;
+    a->keys = w->k + oldest;
+    a->values = w->v + oldest;
 }
 
 /* Rows of bytes at no multiple of 4 are read from the word in which they begin: there the query gets zeros, and the first
  * outputs are not ours. Returns how many. */
-static A8_KERNEL NOINLINE uint32_t align(work_t *w, uint32_t n_keys, uint32_t head_size)
+static A8_KERNEL NOINLINE uint32_t align(work_t *w, uint32_t n_keys)
 {
     attend_t *a = &w->attend;
+    int8_t *query = (int8_t *)(w + 1);
     uint32_t before_k = (uintptr_t)a->keys & 3, before_v = (uintptr_t)a->values & 3;
     a->keys -= before_k;
     a->newer_keys -= before_k;
     a->values -= before_v;
     a->n_channels += before_v;
     if (before_v > 0)
-        a->output = (int8_t *)w->query;
-    a->words = a8_padded(before_k + head_size) / 4;
-    memset(w->query, 0, 4 * a->words);
-    memcpy((int8_t *)w->query + before_k, a->query, head_size);
-    a->query = (int8_t *)w->query;
+        a->output = query;
+    a->words = a8_padded(before_k + w->head_size) / 4;
+    memset(query, 0, 4 * a->words);
+    memcpy(query + before_k, a->query, w->head_size);
+    a->query = query;
     memcpy(a->scores, a->bias, 4 * n_keys);
     a->bias = a->scores;
     return before_v;
 }
 
-static A8_KERNEL inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys, uint32_t head_size)
+static A8_KERNEL inline void attend(work_t *w, const int8_t *q, const uint8_t *bias, int8_t *y, uint32_t n_keys)
 {
     attend_t *a = &w->attend;
     uint32_t before = 0;
     a->n_keys = n_keys;
-    a->n_channels = head_size;
+    a->n_channels = w->head_size;
     a->output = y;
     a->query = q;
     a->bias = bias;
-    if ((((uintptr_t)q | (uintptr_t)bias | (uintptr_t)a->keys | (uintptr_t)a->values | head_size) & 3) != 0)
-        before = align(w, n_keys, head_size);
+    if ((((uintptr_t)q | (uintptr_t)bias | (uintptr_t)a->keys | (uintptr_t)a->values | w->head_size) & 3) != 0)
+        before = align(w, n_keys);
     a8_m0plus_attend(a);
     if (before > 0)
-        memcpy(y, (int8_t *)w->query + before, head_size);
-}
-
-static A8_KERNEL NOINLINE void pack(const pack_t *p, const int8_t *x, uint32_t *to, uint32_t row, uint32_t head_size)
-{
-    for (uint32_t c = 0; c < head_size; c += 4, to += 2 * row)
-        a8_m0plus_pack_column(p, x + c, to, head_size - c);
+        memcpy(y, (int8_t *)(w + 1) + before, w->head_size);
 }
 
 /* Keys: channels 0 and 2 of all of them, then 1 and 3, 4 and 6, ... Values: 0 and 2, 1 and 3 of each, then the next four. */
-static A8_KERNEL void pack_tile(work_t *w, uint32_t at, const int8_t *k, const int8_t *v, uint32_t stride, uint32_t n,
-                      uint32_t head_size)
+static A8_KERNEL NOINLINE void pack_tile(work_t *w, uint32_t at, const int8_t *x, const int8_t *v, uint32_t stride,
+                                         uint32_t n)
 {
     pack_t p = {stride, 4, 4 * w->tile, n, 0u - 0x00800080u};
-    pack(&p, k, w->keys + at, w->tile, head_size);
-    p.step = 8;
-    p.second = 4;
-    p.added = 0;
-    pack(&p, v, w->values + 2 * at, w->tile, head_size);
+    uint32_t *to = w->keys + at;
+    for (;;) {
+        for (uint32_t c = 0; c < w->head_size; c += 4, to += 2 * w->tile)
+            a8_m0plus_pack_column(&p, x + c, to, w->head_size - c);
+        if (p.added == 0)
+            return;
+        p.step = 8;
+        p.second = 4;
+        p.added = 0;
+        x = v;
+        to = w->values + 2 * at;
+    }
 }
 
 /* All of a tile. */
@@ -195,7 +198,7 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
     uint32_t d = op->n_channels, head_size = d / op->fields->heads, span = op->span;
     work_t *w = new_work(op->scratch, op->fields, head_size, head_size % 4 != 0 ? span : 0);
     uint32_t oldest = (op->newest < op->n_keys - 1 ? span : 0) + op->newest + 1 - op->n_keys;
-    uint32_t n_old = op->newest < oldest ? span - oldest : op->n_keys, first = op->n_keys < span;
+    uint32_t n_old = op->newest < oldest ? span - oldest : op->n_keys, first = op->n_keys < span, stride = d;
     const uint8_t *bias = op->relative_bias + 4 * (span - op->n_keys);
     uint32_t bias_bytes = 4 * span, head_bytes = head_size;
 #ifdef A8_TARGET_PACKS
@@ -209,27 +212,26 @@ void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const 
         bias = (const uint8_t *)(packed + span * d / 2 + span - 1 - op->newest + first);
         bias_bytes = 8 * span;
         head_bytes = 2 * span * head_size;
+        oldest = n_old = stride = 0;
         w->attend.key_row = 4 * span;
         w->attend.value_group = 8 * span;
     }
-    for (; d > 0; d -= head_size, q += head_size, y += head_size, k += head_bytes, v += head_bytes, bias += bias_bytes) {
-        w->k = k;
-        w->v = v;
+    oldest *= stride;
+    w->k = k;
+    w->v = v;
+    for (uint32_t c = 0; c < d; c += head_size, w->k += head_bytes, w->v += head_bytes, bias += bias_bytes) {
+        use_rows(w, oldest, n_old, stride);
         if (w->tile > 0) {
-            pack_tile(w, 0, k + oldest * op->n_channels, v + oldest * op->n_channels, op->n_channels, n_old, head_size);
-            pack_tile(w, n_old, k, v, op->n_channels, op->n_keys - n_old, head_size);
+            pack_tile(w, 0, w->attend.keys, w->attend.values, stride, n_old);
+            pack_tile(w, n_old, w->k, w->v, stride, op->n_keys - n_old);
             use_tile(w, 0);
-        } else if (packed != NULL) {
-            use_rows(w, 0, 0, 0);
-        } else {
-            use_rows(w, oldest, n_old, op->n_channels);
         }
-        attend(w, q, bias, y, op->n_keys, head_size);
+        attend(w, q + c, bias, y + c, op->n_keys);
     }
 }
 
 static A8_KERNEL NOINLINE void attend_head(const a8_attention_t *op, work_t *w, const int8_t *q, int8_t *y,
-                                                  const uint8_t *bias, uint32_t head_size)
+                                           const uint8_t *bias)
 {
     const a8_attention_fields_t *f = op->fields;
     uint32_t d = op->n_channels;
@@ -238,15 +240,15 @@ static A8_KERNEL NOINLINE void attend_head(const a8_attention_t *op, work_t *w, 
         uint32_t n_keys = (op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps) - first;
         if (first + n_keys > w->packed && w->tile > 0) {
             uint32_t n = op->n_steps - first < w->tile ? op->n_steps - first : w->tile;
-            pack_tile(w, 0, w->k + first * d, w->v + first * d, d, n, head_size);
+            pack_tile(w, 0, w->k + first * d, w->v + first * d, d, n);
             w->first = first;
             w->packed = first + n;
         }
         if (w->tile > 0)
             use_tile(w, first - w->first);
         else
-            use_rows(w, first, n_keys, d);
-        attend(w, q, bias + 4 * (first + f->left - i), y, n_keys, head_size);
+            use_rows(w, first * d, n_keys, d);
+        attend(w, q, bias + 4 * (first + f->left - i), y, n_keys);
     }
 }
 
@@ -260,7 +262,7 @@ void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const i
         w->k = k + c;
         w->v = v + c;
         w->packed = 0;
-        attend_head(op, w, q + c, y + c, op->relative_bias + h * 4 * span, head_size);
+        attend_head(op, w, q + c, y + c, op->relative_bias + h * 4 * span);
     }
 }
 #endif

@@ -46,11 +46,8 @@
  bne 1f
  bx lr
 1: push {r4-r7,lr}
- mov r4,r8
- mov r5,r9
- mov r6,r10
- push {r4-r6}
- ldr r4,[sp,#32]         @ y
+ bl a8_m0plus_save
+ ldr r4,[sp,#36]         @ y
  sub sp,#N_FRAME
  str r0,[sp,#N_OP]
  str r1,[sp,#N_STEPS]
@@ -227,11 +224,7 @@ norm_low\N:
  beq 9f
  b token
 9: add sp,#N_FRAME
- pop {r4-r6}
- mov r8,r4
- mov r9,r5
- mov r10,r6
- pop {r4-r7,pc}
+ bl a8_m0plus_restore
  .irp N,0,1
 norm_high\N:
  asrs r2,r2,#31
@@ -258,12 +251,11 @@ bit_length:
  beq 1f
  movs r0,r7
  adds r1,#2
-1: lsrs r7,r0,#1
- adds r1,r1,r7
- cmp r0,#0
- beq 1f
- adds r1,#1
-1: bx lr
+1: lsrs r7,r0,#1           @ 0, 1, 2, 3 have 0, 1, 2, 2 bits
+ ands r7,r0
+ subs r0,r0,r7
+ adds r1,r1,r0
+ bx lr
  .size a8_layer_norm_s8,.-a8_layer_norm_s8
 #endif
 
@@ -389,11 +381,7 @@ entries:
 
  FUNCTION a8_requantize_s16
  push {r4-r7,lr}
- mov r4,r8
- mov r5,r9
- mov r6,r10
- mov r7,r11
- push {r4-r7}
+ bl a8_m0plus_save
  ldr r4,[sp,#36]
  sub sp,#R_FRAME
  muls r1,r2,r1
@@ -407,6 +395,21 @@ entries:
  lsls r2,r2,#1
  mov r11,r2
 channel:
+ ldr r6,[sp,#R_ROWS]
+ bl a8_m0plus_row
+ str r6,[sp,#R_ROWS]
+ mov r8,r4
+ lsls r4,r5,#12
+ lsrs r4,r4,#28
+ lsrs r6,r5,#24
+ uxth r5,r5
+ subs r6,#1
+ lsls r6,r6,#27
+ lsrs r6,r6,#27
+ movs r2,#1
+ lsls r2,r6
+ mov r9,r2
+ adds r6,#1
  ldr r1,[sp,#R_Y]
  ldr r2,[sp,#R_BYTES]
  adds r2,r2,r1
@@ -416,33 +419,6 @@ channel:
  ldr r0,[sp,#R_X]
  adds r2,r0,#2
  str r2,[sp,#R_X]
- ldr r7,[sp,#R_ROWS]
- movs r5,#0
- movs r6,#4
-1: lsls r5,r5,#8           @ the row may lie at any address
- subs r6,#1
- ldrb r2,[r7,r6]
- orrs r5,r2
- cmp r6,#0
- bne 1b
- mov r8,r5
- ldrb r5,[r7,#5]
- lsls r5,r5,#8
- ldrb r2,[r7,#4]
- orrs r5,r2
- ldrb r4,[r7,#6]
- lsls r4,r4,#28
- lsrs r4,r4,#28
- ldrb r6,[r7,#7]
- subs r6,#1
- lsls r6,r6,#27
- lsrs r6,r6,#27
- movs r2,#1
- lsls r2,r6
- mov r9,r2
- adds r6,#1
- adds r7,#8
- str r7,[sp,#R_ROWS]
  movs r7,#0
  lsrs r2,r0,#1
  bcc even
@@ -456,11 +432,6 @@ next_channel:
  bne channel
 requantized:
  add sp,#R_FRAME
- pop {r4-r7}
- mov r8,r4
- mov r9,r5
- mov r10,r6
- mov r11,r7
- pop {r4-r7,pc}
+ bl a8_m0plus_restore
  .size a8_requantize_s16,.-a8_requantize_s16
 #endif

@@ -1,5 +1,5 @@
 /* Products of int8 weights and tokens on a Cortex-M0+: see a8_m0plus_linear.c. Position-independent, no literals with
- * addresses; what is global is called from C only.
+ * addresses; what is global is called from C, but for a8_m0plus_save, _restore and _row, which are for assembly.
  *
  * The packed multiply: A = a0 + 65536*a1 and B = b1 + 65536*b0 make A*B whose upper half is a0*b0 + a1*b1, less a borrow
  * if the cross term a0*b1 is negative. ASRS by 16 leaves that borrow in the carry and ADCS adds it again: two products
@@ -52,20 +52,6 @@
 
 /* A token and packed weights: F_LEFT is negative */
 #define P_LEFT F_END2
-
-    .macro LOAD_WORD to, from, other /* at any address */
-    ldrb \to, [\from]
-    ldrb \other, [\from, #1]
-    lsls \other, #8
-    orrs \to, \other
-    ldrb \other, [\from, #2]
-    lsls \other, #16
-    orrs \to, \other
-    ldrb \other, [\from, #3]
-    lsls \other, #24
-    orrs \to, \other
-    adds \from, #4
-    .endm
 
     .macro SCALE lane, scale /* a sum, in a register of that number; changes r3, scale */
     lsrs r3, \scale, #16
@@ -205,13 +191,29 @@ row_done:
     bne next_row
 done:
     add sp, #FRAME
-restore:
+/* Returns from a function that began with push {r4-r7, lr} and a8_m0plus_save. */
+    .global a8_m0plus_restore
+    .type a8_m0plus_restore, %function
+    .thumb_func
+a8_m0plus_restore:
     pop {r4-r7}
     mov r8, r4
     mov r9, r5
     mov r10, r6
     mov r11, r7
     pop {r4-r7, pc}
+
+/* Pushes r8-r11; changes r4-r7 */
+    .global a8_m0plus_save
+    .type a8_m0plus_save, %function
+    .thumb_func
+a8_m0plus_save:
+    mov r4, r8
+    mov r5, r9
+    mov r6, r10
+    mov r7, r11
+    push {r4-r7}
+    bx lr
 
 /* void a8_m0plus_rows(const a8_conv1d_t *op, int8_t *y, uint32_t n): the n >= 4 tokens that are packed in scratch */
     .global a8_m0plus_rows
@@ -228,11 +230,7 @@ a8_m0plus_rows:
 a8_packed_token_s8:
 #endif
     push {r4-r7, lr}
-    mov r4, r8
-    mov r5, r9
-    mov r6, r10
-    mov r7, r11
-    push {r4-r7}
+    bl a8_m0plus_save
     sub sp, #FRAME
     movs r7, r0
     str r0, [sp, #F_OP]
@@ -270,7 +268,7 @@ next_row:
     movs r7, #1
     ldr r6, [sp, #F_ROWS]
 row:
-    bl read_row
+    bl a8_m0plus_row
     str r6, [sp, #F_ROWS]
     str r4, [sp, #F_BIAS]
     movs r0, #16
@@ -560,16 +558,23 @@ unflip: .word -0x00800080
     .size a8_m0plus_rows, . - a8_m0plus_rows
 
 /* r6: a requantize row at any address -> r4: bias, r5: scale, r6: the next row; changes r0, r3 */
-read_row:
+    .global a8_m0plus_row
+    .type a8_m0plus_row, %function
+    .thumb_func
+a8_m0plus_row:
     lsls r0, r6, #30
     bne 1f
     ldm r6!, {r4, r5}
     bx lr
-1:  movs r3, #2
-2:  movs r4, r5
-    LOAD_WORD r5, r6, r0
+1:  push {r4, r5}
+    mov r4, sp
+    movs r3, #7
+2:  ldrb r0, [r6, r3]
+    strb r0, [r4, r3]
     subs r3, #1
-    bne 2b
+    bpl 2b
+    adds r6, #8
+    pop {r4, r5}
     bx lr
 
 /* r7: op -> r0: pairs of a row, padded; changes r3 */
@@ -608,11 +613,7 @@ low_of:
     .align 2
 a8_m0plus_token:
     push {r4-r7, lr}
-    mov r4, r8
-    mov r5, r9
-    mov r6, r10
-    mov r7, r11
-    push {r4-r7}
+    bl a8_m0plus_save
     sub sp, #T_SAVED
     movs r7, r0
     mov r9, r2
@@ -631,8 +632,8 @@ a8_m0plus_token:
     str r1, [sp, #T_ROW_BYTES]
     /* products are computed by four: the first time as many less as are missing */
     adr r2, token_base
-    lsls r3, r4, #30
-    lsrs r3, r3, #30
+    movs r3, #3
+    ands r3, r4
     movs r1, #10
     muls r3, r1, r3
     ldr r1, [r2, #plain_at - token_base]
@@ -669,7 +670,7 @@ token_row_read:
 unaligned_row: /* of products that are not packed: they need no mask */
     movs r6, r7
     movs r2, r0
-    bl read_row
+    bl a8_m0plus_row
     movs r0, r2
     mov r11, r5
     movs r7, r6
@@ -740,7 +741,7 @@ token_requantize:
     beq 7f
     b token_row
 7:  add sp, #T_SAVED
-    b restore
+    b a8_m0plus_restore
 4:  asrs r4, r4, #31
     movs r2, #127
     eors r4, r2
@@ -749,26 +750,24 @@ token_requantize:
     .size a8_m0plus_token, . - a8_m0plus_token
 
 /* void a8_m0plus_pack(uint32_t *out, const int8_t *x, uint32_t n, uint32_t step): n >= 1 values of a token; of four of
- * them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step bytes apart. What is missing is 0. */
+ * them, x2 + 65536*x0 and x3 + 65536*x1 in words that are step = 4 or 16 bytes apart. What is missing is 0. */
     .global a8_m0plus_pack
     .type a8_m0plus_pack, %function
     .thumb_func
     .align 2
 a8_m0plus_pack:
     push {r4-r7, lr}
-    cmp r3, #16
-    bne pack_bytes
-    movs r4, r1
+    lsrs r4, r3, #2 /* 4 or 1 */
+    orrs r4, r1
     orrs r4, r2
     lsls r4, r4, #30
     bne pack_bytes
 
     /* words: x, n multiples of 4, as weights are unpacked */
     mov r12, r8
-    adr r7, token_mask
-    ldm r7!, {r5, r6}
-    ldr r7, [r7]
-    mov r8, r7
+    adr r7, token_unflip
+    ldm r7!, {r4, r5, r6}
+    mov r8, r4
     adds r7, r1, r2
     lsls r2, r2, #29
     beq pack_words
@@ -803,6 +802,7 @@ pack_second:
     pop {r4-r7, pc}
 
 pack_bytes:
+    push {r3} /* the last values go there; behind the lowest byte of step is 0 */
     movs r7, #0
     movs r6, #2
     subs r2, #4
@@ -825,27 +825,21 @@ pack_bytes:
     bpl 1b
 2:  adds r2, #4
     beq 4f
-    ldrsb r4, [r1, r7]
-    lsls r4, r4, #16
-    movs r5, #0
-    subs r2, #2
-    bmi 3f
-    beq 5f
-    ldrsb r6, [r1, r6]
-    adds r4, r4, r6
-5:  adds r1, #1
-    ldrsb r5, [r1, r7]
-    lsls r5, r5, #16
-3:  str r4, [r0]
-    str r5, [r0, r3]
-4:  pop {r4-r7, pc}
+    mov r5, sp
+3:  subs r2, #1
+    ldrb r4, [r1, r2]
+    strb r4, [r5, r2]
+    bne 3b
+    movs r1, r5
+    b 1b
+4:  pop {r3-r7, pc}
 
     .align 2
 token_base:
 packed_at: .word packed + 1 - token_base
 plain_at: .word plain + 1 - token_base
+token_unflip: .word -0x00800080
 token_mask: .word 0x00ff00ff
 token_flip: .word 0x80808080
-token_unflip: .word -0x00800080
     .size a8_m0plus_pack, . - a8_m0plus_pack
 #endif

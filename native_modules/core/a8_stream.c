@@ -39,13 +39,12 @@ typedef struct {
     void *arena;
     const void *sample;
     uint8_t *state;
-    uint32_t packed;
+    uint8_t *packed; /* that of an op is so far behind it; NULL: there is no room */
 } push_t;
 
-/* Bytes that an op keeps of what is before a pool. */
-static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
+/* Bytes that an op keeps of x, which is before a pool. */
+static uint32_t op_bytes(const a8_tensor_t *x, const a8_op_t *op)
 {
-    const a8_tensor_t *x = a8_tensor(m, op->source[0]);
     uint32_t d = x->n_channels;
     if (A8_IS(op->code, CONV1D_S8))
         return RING_BYTES + a8_padded(op->as.product.kernel * d);
@@ -55,9 +54,9 @@ static uint32_t op_bytes(const a8_model_t *m, const a8_op_t *op)
 }
 
 /* Bytes that it has in a packed state besides. */
-static uint32_t packed_bytes(const a8_model_t *m, const a8_op_t *op)
+static uint32_t packed_bytes(const a8_tensor_t *x, const a8_op_t *op)
 {
-    uint32_t d = a8_tensor(m, op->source[0])->n_channels;
+    uint32_t d = x->n_channels;
     if (A8_IS(op->code, LINEAR_S8) || A8_IS(op->code, CONV1D_S8))
         return a8_packed_product_bytes(op->as.product.kernel * d, op->output.n_channels);
     if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
@@ -85,11 +84,12 @@ static timing_t timing_of(const a8_model_t *m, uint32_t id)
 /* Sets the timing of an op; says whether it knows its tokens when they come. */
 static int set_timing(const a8_model_t *m, a8_op_t *op)
 {
-    timing_t t = timing_of(m, op->source[0]);
-    for (uint32_t s = 1; s < a8_n_sources(op->code); s++) {
+    timing_t t = {0, 0};
+    for (uint32_t s = 0; s < a8_n_sources(op->code); s++) {
         timing_t other = timing_of(m, op->source[s]);
-        if (other.stride != t.stride || other.delay != t.delay)
+        if (s > 0 && (other.stride != t.stride || other.delay != t.delay))
             return 0;
+        t = other;
     }
     op->output.stream = t.stride == 0 ? BEHIND : STALE;
     if (A8_IS(op->code, MEAN_POOL_S8))
@@ -122,8 +122,9 @@ void a8_plan_stream(a8_model_t *m)
         uint32_t n = 0;
         op->state = at;
         if (op->output.stream != BEHIND) {
-            at += op_bytes(m, op);
-            n = packed_bytes(m, op);
+            const a8_tensor_t *x = a8_tensor(m, op->source[0]);
+            at += op_bytes(x, op);
+            n = packed_bytes(x, op);
         }
         op->packed = n > 0 ? packed : 0;
         packed += n;
@@ -167,7 +168,7 @@ static const int8_t *token(const push_t *p, uint32_t id) { return a8_tensor_data
 /* What an op has in a packed state, or NULL. */
 static uint32_t *packed_of(const push_t *p, const a8_op_t *op)
 {
-    return p->packed && op->packed > 0 ? (uint32_t *)(void *)(p->state + (uint32_t)p->m->stream_bytes - FIRST_PACKED + op->packed) : NULL;
+    return p->packed != NULL && op->packed > 0 ? (uint32_t *)(void *)(p->packed + op->packed) : NULL;
 }
 
 /* A linear op, or a convolution of which all taps lie one after the other, on one token. What is packed begins with 0,
@@ -204,9 +205,9 @@ static void product_token(const push_t *p, const a8_op_t *op, const int8_t *x, u
 }
 
 /* Gives a convolution a token; runs it when it has all that lie under the kernel. */
-static int conv1d_token(const push_t *p, const a8_op_t *op)
+static int conv1d_token(const push_t *p, const a8_op_t *op, const int8_t *x, uint32_t d)
 {
-    uint32_t d = a8_tensor(p->m, op->source[0])->n_channels, kernel = op->as.product.kernel, stride = op->as.product.stride;
+    uint32_t kernel = op->as.product.kernel, stride = op->as.product.stride;
     a8_ring_t *ring = ring_of(op, p->state);
     int8_t *tokens = (int8_t *)(ring + 1);
     if (ring->newest > 0) {
@@ -215,7 +216,7 @@ static int conv1d_token(const push_t *p, const a8_op_t *op)
     }
     uint32_t pad_left = op->as.product.pad_left, n = (uint16_t)(ring->n_tokens + pad_left);
     n = n < kernel ? n : kernel - 1;
-    memcpy(tokens + n * d, token(p, op->source[0]), d);
+    memcpy(tokens + n * d, x, d);
     ring->n_tokens = (uint16_t)(++n - pad_left);
     if (n < kernel)
         return 0;
@@ -229,20 +230,28 @@ static int conv1d_token(const push_t *p, const a8_op_t *op)
 
 /* Moves a ring of `size` places on by one. Returns the place of the new token and the number of tokens, 1..size: what
  * lies in the state is read once, for an interrupt may reset it. */
-static a8_ring_t next_place(a8_ring_t *ring, uint32_t size)
+typedef struct {
+    uint32_t newest;
+    uint32_t n_tokens;
+} place_t;
+
+static inline place_t next_place(a8_ring_t *ring, uint32_t size)
 {
-    uint32_t place = ring->newest, n = ring->n_tokens;
-    a8_ring_t next = {(uint16_t)(place + 1 < size ? place + 1 : 0), (uint16_t)(n < size ? n + 1 : size)};
-    *ring = next;
+    place_t next = {ring->newest + 1u, ring->n_tokens + 1u};
+    next.newest = next.newest < size ? next.newest : 0;
+    next.n_tokens = next.n_tokens < size ? next.n_tokens : size;
+    ring->newest = (uint16_t)next.newest;
+    ring->n_tokens = (uint16_t)next.n_tokens;
     return next;
 }
 
-static NOINLINE void attention_token(const push_t *p, const a8_op_t *op)
+static NOINLINE void attention_token(const push_t *p, const a8_op_t *op, const int8_t *q)
 {
     uint32_t d = op->output.n_channels, span = op->as.attention.left + 1u;
-    a8_ring_t *ring = ring_of(op, p->state), next = next_place(ring, span);
+    a8_ring_t *ring = ring_of(op, p->state);
+    place_t next = next_place(ring, span);
     int8_t *keys = (int8_t *)(ring + 1), *values = keys + a8_padded(span * d);
-    const int8_t *q = token(p, op->source[0]), *k = token(p, op->source[1]), *v = token(p, op->source[2]);
+    const int8_t *k = token(p, op->source[1]), *v = token(p, op->source[2]);
     int8_t *y = (int8_t *)p->arena + op->output.offset;
     a8_attention_step_t step = {p->file + op->rows,
                                 (uint8_t *)p->arena + op->scratch,
@@ -264,30 +273,35 @@ static NOINLINE void attention_token(const push_t *p, const a8_op_t *op)
     a8_attention_step_s8(&step, q, keys, values, y);
 }
 
-static void pool_token(const push_t *p, const a8_op_t *op)
+static void pool_token(const push_t *p, const a8_op_t *op, const int8_t *x, const a8_tensor_t *of)
 {
-    const a8_tensor_t *x = a8_tensor(p->m, op->source[0]);
     a8_ring_t *ring = ring_of(op, p->state);
     int32_t *sums = (int32_t *)(void *)(ring + 1);
-    int8_t *tokens = (int8_t *)(sums + x->n_channels);
-    a8_pool_push_s8(x->n_channels, token(p, op->source[0]), tokens + next_place(ring, x->n_steps).newest * x->n_channels, sums);
+    int8_t *tokens = (int8_t *)(sums + of->n_channels);
+    a8_pool_push_s8(of->n_channels, x, tokens + next_place(ring, of->n_steps).newest * of->n_channels, sums);
 }
 
-/* Gives op i a token of its source; says whether it has made one that others wait for. */
-static int run_token(const push_t *p, uint32_t i)
+/* Gives op i a token of its source, which is `of`; says whether it has made one that others wait for. */
+static int run_token(const push_t *p, uint32_t i, const a8_tensor_t *of)
 {
     const a8_op_t *op = &p->m->ops[i];
-    if (A8_IS(op->code, CONV1D_S8))
-        return conv1d_token(p, op);
-    if (A8_IS(op->code, LINEAR_S8))
-        product_token(p, op, token(p, op->source[0]), a8_tensor(p->m, op->source[0])->n_channels);
-    else if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
-        attention_token(p, op);
-    else if (A8_IS(op->code, MEAN_POOL_S8))
-        pool_token(p, op);
-    else
+    const int8_t *x;
+    if (op->code > A8_OP_WINDOWED_ATTENTION_S8 && op->code != A8_OP_MEAN_POOL_S8) {
         a8_run_token_op(p->m, p->file, p->arena, p->sample, i);
-    return !A8_IS(op->code, MEAN_POOL_S8);
+        return 1;
+    }
+    x = token(p, op->source[0]);
+    if (A8_IS(op->code, CONV1D_S8))
+        return conv1d_token(p, op, x, of->n_channels);
+    if (A8_IS(op->code, MEAN_POOL_S8)) {
+        pool_token(p, op, x, of);
+        return 0;
+    }
+    if (A8_IS(op->code, WINDOWED_ATTENTION_S8))
+        attention_token(p, op, x);
+    else
+        product_token(p, op, x, of->n_channels);
+    return 1;
 }
 
 /* Where the outputs of the last token are kept if no pool is before them. */
@@ -302,8 +316,9 @@ static void pass_sample(const push_t *p)
     a8_run_input(p->m, p->file, p->arena, p->sample, 1);
     for (uint32_t i = 0; i < p->m->n_ops; i++) {
         a8_tensor_t *y = &p->m->ops[i].output;
+        const a8_tensor_t *x = a8_tensor(p->m, p->m->ops[i].source[0]);
         if (y->stream != BEHIND)
-            y->stream = a8_tensor(p->m, p->m->ops[i].source[0])->stream == FRESH && run_token(p, i);
+            y->stream = x->stream == FRESH && run_token(p, i, x);
     }
     if (a8_tensor(p->m, p->m->n_ops)->stream == FRESH)
         memcpy(last_outputs(p), token(p, p->m->n_ops), p->m->n_outputs);
@@ -334,7 +349,9 @@ int32_t a8_stream_push(a8_model_t *m, const uint8_t *file, uint32_t n, void *are
     packed = check_state(m, state, state_bytes);
     if (packed < 0)
         return packed;
-    push_t p = {m, file, arena, samples, state, (uint32_t)packed};
+    push_t p = {m, file, arena, samples, state, NULL};
+    if (packed > 0)
+        p.packed = p.state + (uint32_t)m->stream_bytes - FIRST_PACKED;
     uint32_t sample_bytes = m->n_channels * (m->input_type == A8_INPUT_INT16 ? 2u : 1u);
     if (samples_bytes == 0 || samples_bytes % sample_bytes != 0)
         return A8_ERR_INPUT;
