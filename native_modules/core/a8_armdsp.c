@@ -8,7 +8,7 @@
 #include "a8_blocked.h"
 
 /* LDR takes any address; LDRD and LDM, which a compiler makes of two loads through a pointer to words, do not. */
-INLINE uint32_t load(const void *p)
+A8_INLINE uint32_t load(const void *p)
 {
     uint32_t v;
     memcpy(&v, p, 4);
@@ -16,7 +16,7 @@ INLINE uint32_t load(const void *p)
 }
 
 /* The first n < 4 bytes, then zeros: the padding of a row may be anything. */
-INLINE uint32_t load_tail(const int8_t *p, uint32_t n)
+A8_INLINE uint32_t load_tail(const int8_t *p, uint32_t n)
 {
     uint32_t v = 0;
     while (n > 0)
@@ -30,7 +30,7 @@ typedef struct {
     uint32_t odd;
 } four_t;
 
-INLINE four_t unpack(uint32_t bytes)
+A8_INLINE four_t unpack(uint32_t bytes)
 {
     four_t v;
     __asm__("sxtb16 %0, %1" : "=r"(v.even) : "r"(bytes));
@@ -38,24 +38,17 @@ INLINE four_t unpack(uint32_t bytes)
     return v;
 }
 
-typedef struct {
-    uint32_t scale; /* its low half is the multiplier */
-    uint32_t pre;
-    uint32_t post;
-    uint32_t half; /* of 1 << post */
-} row_t;
+A8_INLINE int32_t bias(const uint8_t *row) { return (int32_t)load(row); }
 
-INLINE int32_t bias(const uint8_t *row) { return (int32_t)load(row); }
-
-INLINE row_t load_row(const uint8_t *row)
+/* Without the bias. SMLABB takes the low half of the multiplier: nothing has to cut it off. */
+A8_INLINE a8_row_t load_row(const uint8_t *p)
 {
-    uint32_t scale = load(row + 4), post = scale >> 24 & 31;
-    row_t r = {scale, scale >> 16 & 15, post, (uint32_t)1 << post >> 1};
-    return r;
+    uint32_t scale = load(p + 4);
+    return a8_row(0, scale, scale >> 16 & 15, scale >> 24 & 31, 0);
 }
 
 /* Of a sum that has the bias in it, cut to -128..127. What leaves int16 by `pre` is cut as it is. */
-INLINE uint32_t requantize(const row_t *r, int32_t sum)
+A8_INLINE uint32_t requantize(const a8_row_t *r, int32_t sum)
 {
     int32_t v = sum >> r->pre, cut;
     __asm__("ssat %1, #16, %0\n\t"
@@ -65,18 +58,18 @@ INLINE uint32_t requantize(const row_t *r, int32_t sum)
             "asreq %0, %0, %4\n\t"
             "ssat %0, #8, %0"
             : "+r"(v), "=&r"(cut)
-            : "r"(r->scale), "r"(r->half), "r"(r->post)
+            : "r"(r->multiplier), "r"(r->half), "r"(r->post)
             : "cc");
     return (uint32_t)v;
 }
 
 /* The clamp's lowest value in every byte. */
-INLINE uint32_t lowest(uint32_t clamp)
+A8_INLINE uint32_t lowest(uint32_t clamp)
 {
     return clamp == A8_CLAMP_FULL ? 0x80808080 : clamp == A8_CLAMP_KEY ? 0x81818181 : 0;
 }
 
-INLINE uint32_t at_least(uint32_t bytes, uint32_t low)
+A8_INLINE uint32_t at_least(uint32_t bytes, uint32_t low)
 {
     uint32_t t;
     __asm__("ssub8 %1, %0, %2\n\tsel %0, %0, %2" : "+r"(bytes), "=&r"(t) : "r"(low));
@@ -116,7 +109,7 @@ static HOT void unpack_tokens(uint32_t *to, const int8_t *x, uint32_t stride, ui
     "smlad %[s3], %[u], r11, %[s3]\n\t"
 
 /* s (TOKENS,) += row w times the unpacked tokens x..end. Compilers make no LDM of this. */
-INLINE void mac_unpacked(int32_t *s, const int8_t *w, const uint32_t *x, const uint32_t *end)
+A8_INLINE void mac_unpacked(int32_t *s, const int8_t *w, const uint32_t *x, const uint32_t *end)
 {
     uint32_t u, v;
     __asm__ volatile("sub %[u], %[end], %[x]\n\t"
@@ -137,9 +130,9 @@ static HOT void run_unpacked(const a8_conv1d_t *op, const uint32_t *end, int8_t 
     uint32_t row_bytes = (uint32_t)(end - x) / 2, n_outputs = op->n_outputs, low = lowest(op->clamp);
     const uint8_t *row = op->rows, *last = row + 8 * n_outputs;
     for (const int8_t *w = op->weights; row != last; row += 8, w += row_bytes, y++) {
-        int32_t s[TOKENS] = {bias(row), bias(row), bias(row), bias(row)};
+        int32_t b = bias(row), s[TOKENS] = {b, b, b, b};
         mac_unpacked(s, w, x, end);
-        row_t r = load_row(row);
+        a8_row_t r = load_row(row);
         y[0] = (int8_t)at_least(requantize(&r, s[0]), low);
         y[n_outputs] = (int8_t)at_least(requantize(&r, s[1]), low);
         y[2 * n_outputs] = (int8_t)at_least(requantize(&r, s[2]), low);
@@ -168,7 +161,7 @@ static NOINLINE void run_tokens(const a8_conv1d_t *op, const int8_t *x, int8_t *
     MAC_TOKEN_ROW("[%[w], %[step3]]", "%[s3]") MAC_TOKEN_ROW("[%[w]], #4", "%[s0]")
 
 /* sums (4,) += rows w, w + step, ... times the words x..end, at any address. */
-INLINE void mac_token(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, const int8_t *end)
+A8_INLINE void mac_token(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, const int8_t *end)
 {
     uint32_t u, v, even, odd;
     __asm__ volatile("ldr %[u], %[end]\n\t"
@@ -186,7 +179,7 @@ INLINE void mac_token(int32_t *s, const int8_t *w, uint32_t step, const int8_t *
 }
 
 /* The same for n products. */
-INLINE void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, uint32_t n)
+A8_INLINE void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x, uint32_t n)
 {
     uint32_t i = n & ~3u;
     if (i > 0)
@@ -196,9 +189,9 @@ INLINE void mac_rows(int32_t *s, const int8_t *w, uint32_t step, const int8_t *x
             s[row] = (int32_t)((uint32_t)s[row] + (uint32_t)(x[i] * w[row * step + i]));
 }
 
-INLINE uint32_t requantize_row(const uint8_t *row, int32_t sum)
+A8_INLINE uint32_t requantize_row(const uint8_t *row, int32_t sum)
 {
-    row_t r = load_row(row);
+    a8_row_t r = load_row(row);
     return requantize(&r, sum);
 }
 
@@ -233,7 +226,7 @@ static HOT void run_fours(const a8_conv1d_t *op, const int8_t *x, uint32_t from,
     }
 }
 
-INLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
+A8_INLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uint32_t n, int8_t *y)
 {
     if (op->n_outputs < 4)
         run_few(op, x, from, n, y);
@@ -243,14 +236,14 @@ INLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t from, uin
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* sum + the four products */
-INLINE int32_t mac(int32_t sum, four_t a, four_t b)
+A8_INLINE int32_t mac(int32_t sum, four_t a, four_t b)
 {
     __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.even), "r"(b.even));
     __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a.odd), "r"(b.odd));
     return sum;
 }
 
-INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
+A8_INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
                           uint32_t stride, uint32_t n)
 {
     four_t q0 = unpack(n > 1 ? load(q) : 0), q4 = unpack(n > 4 ? load(q + 4) : 0);
@@ -271,7 +264,7 @@ INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from,
 }
 
 /* s (4,) += e times four values of one key and, as f, of another. */
-INLINE void mac_values(int32_t *s, uint32_t e, uint32_t f, uint32_t values, uint32_t others)
+A8_INLINE void mac_values(int32_t *s, uint32_t e, uint32_t f, uint32_t values, uint32_t others)
 {
     uint32_t weights, low, high;
     four_t a, b;
@@ -286,7 +279,7 @@ INLINE void mac_values(int32_t *s, uint32_t e, uint32_t f, uint32_t values, uint
     __asm__("smlad %0, %1, %2, %0" : "+r"(s[3]) : "r"(b.odd), "r"(weights));
 }
 
-INLINE void sum_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
+A8_INLINE void sum_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
 {
     if ((uint32_t)(end - e) & 1) {
         mac_values(s, (uint32_t)*e++, 0, load(v), 0);
@@ -299,7 +292,7 @@ INLINE void sum_values(int32_t *s, const int32_t *e, const int32_t *end, const i
 /* The last four channels may overlap those before them. */
 HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
 {
-    row_t r = {(uint32_t)row->multiplier, row->pre, row->post_1 + 1, (uint32_t)1 << (row->post_1 & 31)};
+    a8_row_t r = *row;
     uint32_t size = op->head_size, b = (uint32_t)row->bias;
     for (uint32_t i = 0; size < 4 && i < size; i++)
         y[i] = (int8_t)requantize(&r, (int32_t)((uint32_t)sum_of_channel(op, i) + b));

@@ -4,20 +4,7 @@
 #ifndef A8_BLOCKED_H
 #define A8_BLOCKED_H
 
-#include "a8_bytes.h"
-#include "a8_kernels.h"
-
-#define NOINLINE A8_KERNEL __attribute__((noinline))
-#define INLINE static inline __attribute__((always_inline))
-
-/* Natmods and firmware are built with -Os. The first scheduler of RISC-V takes more registers than there are. */
-#ifdef __clang__
-#define HOT NOINLINE
-#elif defined(A8_TARGET_RV32)
-#define HOT NOINLINE __attribute__((optimize("O2", "no-schedule-insns")))
-#else
-#define HOT NOINLINE __attribute__((optimize("O2")))
-#endif
+#include "a8_requantize.h"
 
 #define TOKENS 4u /* a8_target.h has the scratch for them */
 

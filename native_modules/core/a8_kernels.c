@@ -1,52 +1,7 @@
 /* Portable kernels. Sums with numbers that are read from the file wrap as uint32_t and their shifts are masked, so a
  * file that changes after it was checked cannot make them undefined.
  */
-#include "a8_kernels.h"
-
-#include "a8_bytes.h"
-
-/* The loops of a channel or row keep their few values in registers only while they are functions of their own. Firmware
- * and natmods are built with -Os: HOT marks the loops over products, where that costs a seventh of the time. */
-#ifdef __GNUC__
-#define NOINLINE A8_KERNEL __attribute__((noinline))
-#else
-#define NOINLINE
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
-#define HOT NOINLINE __attribute__((optimize("O2")))
-#else
-#define HOT NOINLINE
-#endif
-
-typedef a8_row_t row_t;
-
-static inline row_t clamped_row(uint32_t clamp)
-{
-    row_t r = {0, 0, 0, 0, clamp == A8_CLAMP_FULL ? -128 : clamp == A8_CLAMP_KEY ? -127 : 0, 127};
-    return r;
-}
-
-static A8_KERNEL inline void load_row(row_t *r, const uint8_t *p)
-{
-    uint32_t scale = a8_u32_fast(p + 4);
-    r->bias = (int32_t)a8_u32_fast(p);
-    r->multiplier = (int32_t)(scale & 0xFFFF);
-    r->pre = scale >> 16 & 15;
-    r->post_1 = ((scale >> 24) - 1) & 31;
-}
-
-static inline int32_t clamp_s32(int32_t v, int32_t low, int32_t high)
-{
-    return v > high ? high : v < low ? low : v;
-}
-
-static A8_KERNEL inline int8_t requantize(const row_t *r, int32_t acc)
-{
-    int32_t v = (int32_t)((uint32_t)acc + (uint32_t)r->bias) >> r->pre;
-    if ((uint32_t)v + 32768u > 65535u)
-        return (int8_t)(v < 0 ? r->low : r->high);
-    return (int8_t)clamp_s32(((v * r->multiplier >> r->post_1) + 1) >> 1, r->low, r->high);
-}
+#include "a8_requantize.h"
 
 /* The inner loop of everything with weights, n >= 1. */
 static inline int32_t dot(const int8_t *a, const int8_t *b, uint32_t n)
@@ -68,19 +23,19 @@ static inline uint32_t bits(uint32_t v)
 }
 
 #ifndef A8_KERNELS_LINEAR_EXTERNAL
-static HOT void linear_channel(const row_t *r, const int8_t *w, uint32_t n_inputs, const int8_t *x,
+static HOT void linear_channel(const a8_row_t *r, const int8_t *w, uint32_t n_inputs, const int8_t *x,
                                     const int8_t *end, int8_t *y, uint32_t stride)
 {
     for (; x != end; x += n_inputs, y += stride)
-        *y = requantize(r, dot(x, w, n_inputs));
+        *y = a8_requantize(r, dot(x, w, n_inputs));
 }
 
 void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 {
-    row_t r = clamped_row(op->clamp);
+    int32_t low = a8_lowest(op->clamp);
     const int8_t *w = op->weights, *end = x + op->n_steps * op->n_inputs;
     for (uint32_t n = 0; n < op->n_outputs; n++, w += a8_padded(op->n_inputs)) {
-        load_row(&r, op->rows + 8 * n);
+        a8_row_t r = a8_row_at(op->rows + 8 * n, low);
         linear_channel(&r, w, op->n_inputs, x, end, y + n, op->n_outputs);
     }
 }
@@ -88,7 +43,7 @@ void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 
 #ifndef A8_KERNELS_CONV1D_EXTERNAL
 /* One output channel. `at` is the first token of the kernel's window, negative inside the left padding. */
-static HOT void conv1d_channel(const a8_conv1d_t *op, const row_t *r, const int8_t *w, const int8_t *x, int8_t *y)
+static HOT void conv1d_channel(const a8_conv1d_t *op, const a8_row_t *r, const int8_t *w, const int8_t *x, int8_t *y)
 {
     int32_t at = -(int32_t)op->pad_left;
     for (uint32_t t = op->n_output_steps; t > 0; t--, at += (int32_t)op->stride, y += op->n_outputs) {
@@ -96,16 +51,16 @@ static HOT void conv1d_channel(const a8_conv1d_t *op, const row_t *r, const int8
         uint32_t left = op->n_steps - (uint32_t)at; /* tokens from `at` to the end of x */
         uint32_t last = op->kernel < left ? op->kernel : left;
         const int8_t *token = x + ((uint32_t)at + first) * op->n_inputs;
-        *y = requantize(r, dot(token, w + first * op->n_inputs, (last - first) * op->n_inputs));
+        *y = a8_requantize(r, dot(token, w + first * op->n_inputs, (last - first) * op->n_inputs));
     }
 }
 
 void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 {
-    row_t r = clamped_row(op->clamp);
+    int32_t low = a8_lowest(op->clamp);
     uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs);
     for (uint32_t n = 0; n < op->n_outputs; n++) {
-        load_row(&r, op->rows + 8 * n);
+        a8_row_t r = a8_row_at(op->rows + 8 * n, low);
         conv1d_channel(op, &r, op->weights + n * row_bytes, x, y + n);
     }
 }
@@ -151,25 +106,23 @@ HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t 
         int32_t acc = weighted_sum(op->e, op->middle, op->v + c, op->stride);
         if (op->middle != op->end)
             acc += weighted_sum(op->middle, op->end, op->newer + c, op->stride);
-        y[c] = requantize(row, acc);
+        y[c] = a8_requantize(row, acc);
     }
 }
 #endif
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
 /* Sets the row that divides by z < 2^22, never 0 unless somebody else writes to the arena: one division for all channels. */
-static A8_KERNEL void row_divide(row_t *r, const a8_attention_fields_t *f, uint32_t z)
+static A8_KERNEL inline void row_divide(a8_row_t *r, const a8_attention_fields_t *f, uint32_t z)
 {
     z += z == 0;
-    uint32_t k = bits(z), kn = k < 16 ? k : 16;
-    r->multiplier = (int32_t)(((uint32_t)f->multiplier << (kn - 1)) / (z >> (k - kn)));
-    r->pre = k + f->shift > 22 ? k + f->shift - 22 : 0;
-    r->post_1 = f->shift + k - 2 - r->pre;
-    r->bias = r->pre > 0 ? (int32_t)1 << (r->pre - 1) : 0;
+    uint32_t k = bits(z), kn = k < 16 ? k : 16, pre = k + f->shift > 22 ? k + f->shift - 22 : 0;
+    uint32_t multiplier = ((uint32_t)f->multiplier << (kn - 1)) / (z >> (k - kn));
+    *r = a8_row((uint32_t)1 << pre >> 1, multiplier, pre, f->shift + k - 1 - pre, -128);
 }
 
 /* Turns the scores into weights 0..127 and returns their sum: at least 127, that of the largest score. */
-static NOINLINE uint32_t attention_weights(const a8_softmax_t *f, int32_t *scores, const int32_t *end, int32_t most)
+static HOT uint32_t attention_weights(const a8_softmax_t *f, int32_t *scores, const int32_t *end, int32_t most)
 {
     a8_softmax_t s = *f;
     uint32_t z = 0;
@@ -180,47 +133,48 @@ static NOINLINE uint32_t attention_weights(const a8_softmax_t *f, int32_t *score
     return z;
 }
 
+/* Behind the scores of a head, of which the largest is `most`. */
+static A8_KERNEL inline void attend(a8_values_t *values, const a8_attention_fields_t *f, int32_t *scores, int32_t most, int8_t *y)
+{
+    a8_row_t r;
+    values->sum = attention_weights(&f->softmax, scores, values->end, most);
+    row_divide(&r, f, values->sum);
+    a8_attention_values(values, &r, y);
+}
+
 static void attention_head(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y,
                            uint32_t head_size, const uint8_t *bias)
 {
     const a8_attention_fields_t *f = op->fields;
     uint32_t d = op->n_channels;
-    row_t r = clamped_row(A8_CLAMP_FULL);
     for (uint32_t i = 0; i < op->n_steps; i++, q += d, y += d) {
         uint32_t first = i > f->left ? i - f->left : 0;
         uint32_t behind = op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps;
         int32_t *scores = op->scratch, *end = scores + (behind - first);
         const uint8_t *b = bias + 4 * (first + f->left - i);
-        a8_values_t values = {scores, end, end, v + first * d, v, d, head_size};
-        int32_t most = a8_attention_scores(scores, end, q, k + first * d, head_size, d, b);
-        row_divide(&r, f, attention_weights(&f->softmax, scores, end, most));
-        a8_attention_values(&values, &r, y);
+        a8_values_t values = {scores, end, end, v + first * d, v, 0, d, head_size};
+        attend(&values, f, scores, a8_attention_scores(scores, end, q, k + first * d, head_size, d, b), y);
     }
 }
 
 /* The ring is two pieces of consecutive tokens: from the oldest to the end of the ring, and what follows from its start. */
-static void step_head(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y,
-                      uint32_t head_size, const uint8_t *bias)
-{
-    uint32_t d = op->n_channels, oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
-    uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys;
-    int32_t *scores = op->scratch, *middle = scores + n_old, *end = scores + op->n_keys;
-    a8_values_t values = {scores, middle, end, v + oldest * d, v, d, head_size};
-    int32_t most = a8_attention_scores(scores, middle, q, k + oldest * d, head_size, d, bias), newer = most;
-    if (middle != end)
-        newer = a8_attention_scores(middle, end, q, k, head_size, d, bias + 4 * n_old);
-    row_t r = clamped_row(A8_CLAMP_FULL);
-    row_divide(&r, op->fields, attention_weights(&op->fields->softmax, scores, end, newer > most ? newer : most));
-    a8_attention_values(&values, &r, y);
-}
-
 void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
 {
-    uint32_t head_size = op->n_channels / op->fields->heads;
-    for (uint32_t h = 0; h < op->fields->heads; h++) {
-        uint32_t c = h * head_size;
-        const uint8_t *bias = op->relative_bias + 4 * ((h + 1) * op->span - op->n_keys);
-        step_head(op, q + c, k + c, v + c, y + c, head_size, bias);
+    uint32_t d = op->n_channels, oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
+    uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys, head_size = d / op->fields->heads;
+    int32_t *scores = op->scratch, *middle = scores + n_old, *end = scores + op->n_keys;
+    const uint8_t *bias = op->relative_bias + 4 * (op->span - op->n_keys);
+    a8_values_t values = {scores, middle, end, v + oldest * d, v, 0, d, head_size};
+    for (uint32_t h = op->fields->heads; h > 0; h--, bias += 4 * op->span) {
+        int32_t most = a8_attention_scores(scores, middle, q, k + oldest * d, head_size, d, bias), newer = most;
+        if (middle != end)
+            newer = a8_attention_scores(middle, end, q, k, head_size, d, bias + 4 * n_old);
+        attend(&values, op->fields, scores, newer > most ? newer : most, y);
+        q += head_size;
+        k += head_size;
+        y += head_size;
+        values.v += head_size;
+        values.newer += head_size;
     }
 }
 
@@ -262,7 +216,7 @@ typedef struct {
 static inline int32_t centred(const centre_t *t, int32_t x)
 {
     int32_t half = (int32_t)((uint32_t)1 << t->shift >> 1);
-    return clamp_s32((t->scale * x - t->offset + half) >> t->shift, -t->limit, t->limit);
+    return a8_clamp((t->scale * x - t->offset + half) >> t->shift, -t->limit, t->limit);
 }
 
 static centre_t centre_of(const a8_norm_fields_t *op, uint32_t n, const int8_t *x)
@@ -299,7 +253,7 @@ static void norm_token(const a8_norm_fields_t *op, uint32_t n, const int8_t *x, 
     int32_t r = (int32_t)((uint32_t)op->multiplier << 15) / isqrt(v << up);
     uint32_t shift = 14 + op->shift - up / 2;
     for (uint32_t i = 0; i < n; i++)
-        y[i] = (int8_t)clamp_s32(((centred(&t, x[i]) * r >> shift) + 1) >> 1, -128, 127);
+        y[i] = (int8_t)a8_clamp(((centred(&t, x[i]) * r >> shift) + 1) >> 1, -128, 127);
 }
 
 void a8_layer_norm_s8(const a8_norm_fields_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
@@ -314,7 +268,7 @@ void a8_add_s8(const a8_add_fields_t *op, uint32_t n, const int8_t *a, const int
 {
     int32_t ma = op->multiplier_a, mb = op->multiplier_b;
     for (uint32_t i = 0; i < n; i++)
-        y[i] = (int8_t)clamp_s32((a[i] * ma + b[i] * mb + (1 << 14)) >> 15, -128, 127);
+        y[i] = (int8_t)a8_clamp((a[i] * ma + b[i] * mb + (1 << 14)) >> 15, -128, 127);
 }
 #endif
 
@@ -329,9 +283,9 @@ void a8_pool_push_s8(uint32_t n_channels, const int8_t *x, int8_t *leaves, int32
 
 NOINLINE void a8_pool_sums_s8(const a8_requantize_t *op, uint32_t n_channels, const int32_t *sums, int8_t *y)
 {
-    row_t r = {op->bias, op->multiplier, op->pre, op->post - 1u, -128, 127};
+    a8_row_t r = a8_row((uint32_t)op->bias, op->multiplier, op->pre, op->post, -128);
     for (uint32_t c = 0; c < n_channels; c++)
-        y[c] = requantize(&r, sums[c]);
+        y[c] = a8_requantize(&r, sums[c]);
 }
 
 void a8_mean_pool_s8(const a8_requantize_t *op, uint32_t n_steps, uint32_t n_channels, const int8_t *x, int8_t *y)
@@ -358,11 +312,10 @@ void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int8_t *y)
 #ifndef A8_KERNELS_INPUT_EXTERNAL
 void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y)
 {
-    row_t r = clamped_row(A8_CLAMP_FULL);
     for (uint32_t c = 0; c < n_channels; c++) {
-        load_row(&r, rows + 8 * c);
+        a8_row_t r = a8_row_at(rows + 8 * c, -128);
         for (uint32_t i = c; i < n_steps * n_channels; i += n_channels)
-            y[i] = requantize(&r, a8_i16(x + 2 * i));
+            y[i] = a8_requantize(&r, a8_i16(x + 2 * i));
     }
 }
 #endif

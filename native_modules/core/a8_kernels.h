@@ -91,14 +91,14 @@ A8_KERNEL void a8_table_s8(const int8_t *table, uint32_t n, const int8_t *x, int
 /* x (n_steps, n_channels) int16, little-endian, rows (n_channels,). */
 A8_KERNEL void a8_requantize_s16(const uint8_t *rows, uint32_t n_steps, uint32_t n_channels, const uint8_t *x, int8_t *y);
 
-/* Requantize numbers of a row, and the ends of its clamp. */
+/* Requantize numbers of a row, and the lowest value of its clamp; the highest is 127. */
 typedef struct {
-    int32_t bias;
+    uint32_t bias; /* two's complement: sums wrap */
     int32_t multiplier;
     uint32_t pre;
-    uint32_t post_1; /* post - 1 */
+    uint32_t post;
+    uint32_t half; /* of 1 << post */
     int32_t low;
-    int32_t high;
 } a8_row_t;
 
 /* The products inside attention, which a target may bring alone (NAME: PRODUCTS). Tokens are `stride` bytes apart.
@@ -114,6 +114,7 @@ typedef struct {
     const int32_t *end;
     const int8_t *v;
     const int8_t *newer; /* not used if middle = end */
+    uint32_t sum; /* of e[] */
     uint32_t stride;
     uint32_t head_size;
 } a8_values_t;

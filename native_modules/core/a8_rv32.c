@@ -8,34 +8,7 @@
 
 #include "a8_blocked.h"
 
-typedef struct {
-    int32_t bias;
-    int32_t multiplier;
-    uint32_t pre;
-    uint32_t post;
-    uint32_t half; /* of 1 << post */
-} row_t;
-
-INLINE row_t load_row(const uint8_t *p)
-{
-    int aligned = ((uintptr_t)p & 3) == 0;
-    uint32_t bias = aligned ? a8_u32_fast(p) : a8_u32(p), scale = aligned ? a8_u32_fast(p + 4) : a8_u32(p + 4);
-    uint32_t post = scale >> 24 & 31;
-    row_t r = {(int32_t)bias, (int32_t)(scale & 0xFFFF), scale >> 16 & 15, post, (uint32_t)1 << post >> 1};
-    return r;
-}
-
-INLINE int32_t lowest(uint32_t clamp) { return clamp == A8_CLAMP_FULL ? -128 : clamp == A8_CLAMP_KEY ? -127 : 0; }
-
-INLINE int8_t requantize(const row_t *r, int32_t low, int32_t sum)
-{
-    int32_t v = (int32_t)((uint32_t)sum + (uint32_t)r->bias) >> r->pre;
-    if ((uint32_t)v + 32768u <= 65535u)
-        v = (int32_t)((uint32_t)(v * r->multiplier) + r->half) >> r->post;
-    return (int8_t)(v > 127 ? 127 : v < low ? low : v);
-}
-
-INLINE uint32_t pair(int32_t x, int32_t z) { return (uint32_t)x + ((uint32_t)z << 16); }
+A8_INLINE uint32_t pair(int32_t x, int32_t z) { return (uint32_t)x + ((uint32_t)z << 16); }
 
 /* n products of four tokens: a word for the first two, one for the others; what the last four lack is 0, as the padding
  * of a row may be anything. */
@@ -58,7 +31,7 @@ typedef struct {
 } sums_t;
 
 /* Two weights and two packed words: the half is that of 65536, for the sign of the lower half. */
-INLINE void mac(sums_t *s, int32_t w0, int32_t w1, uint32_t x0, uint32_t x1, uint32_t half)
+A8_INLINE void mac(sums_t *s, int32_t w0, int32_t w1, uint32_t x0, uint32_t x1, uint32_t half)
 {
     uint32_t m = (uint32_t)w0 * x0 + (uint32_t)w1 * x1;
     s->both += m;
@@ -71,7 +44,7 @@ typedef struct {
     sums_t b[2];
 } block_t;
 
-INLINE void mac_two(block_t *s, const int8_t *a, const int8_t *b, const uint32_t *x, uint32_t half)
+A8_INLINE void mac_two(block_t *s, const int8_t *a, const int8_t *b, const uint32_t *x, uint32_t half)
 {
     uint32_t x0 = x[0], x1 = x[2], z0 = x[1], z1 = x[3];
     mac(&s->a[0], a[0], a[1], x0, x1, half);
@@ -83,24 +56,24 @@ INLINE void mac_two(block_t *s, const int8_t *a, const int8_t *b, const uint32_t
 static HOT void store_row(const uint8_t *row, int32_t low, int32_t s0, int32_t s1, int32_t s2, int32_t s3, int8_t *y,
                           uint32_t n_outputs)
 {
-    row_t r = load_row(row);
-    y[0] = requantize(&r, low, s0);
+    a8_row_t r = a8_row_at(row, low);
+    y[0] = a8_requantize(&r, s0);
     y += n_outputs;
-    y[0] = requantize(&r, low, s1);
+    y[0] = a8_requantize(&r, s1);
     y += n_outputs;
-    y[0] = requantize(&r, low, s2);
-    y[n_outputs] = requantize(&r, low, s3);
+    y[0] = a8_requantize(&r, s2);
+    y[n_outputs] = a8_requantize(&r, s3);
 }
 
-INLINE int32_t first(const sums_t *s) { return (int32_t)(s->both - (s->second << 16)); }
+A8_INLINE int32_t first(const sums_t *s) { return (int32_t)(s->both - (s->second << 16)); }
 
-INLINE int32_t second(const sums_t *s) { return (int32_t)s->second; }
+A8_INLINE int32_t second(const sums_t *s) { return (int32_t)s->second; }
 
 /* The output tokens of those that are packed at x..end; the last of an odd number of rows goes with itself. */
 static HOT void run_packed(const a8_conv1d_t *op, const uint32_t *x, const uint32_t *end, int8_t *y)
 {
     uint32_t row_bytes = (uint32_t)(end - x) / 2, n_outputs = op->n_outputs;
-    int32_t low = lowest(op->clamp);
+    int32_t low = a8_lowest(op->clamp);
     for (uint32_t row = 0; row < n_outputs; row += 2) {
         uint32_t next = row + 1 < n_outputs ? row + 1 : row;
         const int8_t *a = op->weights + row * row_bytes, *b = op->weights + next * row_bytes;
@@ -151,20 +124,20 @@ static NOINLINE void run_token(const a8_conv1d_t *op, const int8_t *x, uint32_t 
 {
     uint32_t row_bytes = a8_padded(op->kernel * op->n_inputs), n_outputs = op->n_outputs;
     uint32_t n_rows = n_outputs < 4 ? 1 : 4;
-    int32_t s[4], low = lowest(op->clamp);
+    int32_t s[4], low = a8_lowest(op->clamp);
     for (uint32_t i = 0; i < n_outputs; i += n_rows) {
         uint32_t row = i + n_rows > n_outputs ? n_outputs - n_rows : i;
         const uint8_t *rows = op->rows + 8 * row;
         mac_rows(s, op->weights + row * row_bytes + from, n_rows == 1 ? 0 : row_bytes, x, n);
         for (uint32_t j = 0; j < n_rows; j++, rows += 8) {
-            row_t r = load_row(rows);
-            y[row + j] = requantize(&r, low, s[j]);
+            a8_row_t r = a8_row_at(rows, low);
+            y[row + j] = a8_requantize(&r, s[j]);
         }
     }
 }
 
 #ifndef A8_KERNELS_ATTENTION_EXTERNAL
-INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
+A8_INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from, const int8_t *q, const int8_t *k,
                           uint32_t stride, uint32_t n)
 {
     int32_t most = INT32_MIN, query[8];
@@ -185,7 +158,7 @@ INLINE int32_t add_scores(int32_t *scores, const int32_t *end, const void *from,
 }
 
 /* s (4,) += the sums of four channels. */
-INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
+A8_INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
 {
     for (; e != end; e++, v += stride) {
         int32_t weight = *e;
@@ -199,10 +172,10 @@ INLINE void mac_values(int32_t *s, const int32_t *e, const int32_t *end, const i
 /* The last four channels may overlap those before them. */
 HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
 {
-    row_t r = {row->bias, row->multiplier, row->pre, row->post_1 + 1, (uint32_t)1 << (row->post_1 & 31)};
+    a8_row_t r = *row;
     uint32_t size = op->head_size;
     for (uint32_t i = 0; size < 4 && i < size; i++)
-        y[i] = requantize(&r, -128, sum_of_channel(op, i));
+        y[i] = a8_requantize(&r, sum_of_channel(op, i));
     for (uint32_t i = 0; size >= 4 && i < size; i += 4) {
         uint32_t c = i + 4 > size ? size - 4 : i;
         int32_t s[4] = {0, 0, 0, 0};
@@ -210,7 +183,7 @@ HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t 
         if (op->middle != op->end)
             mac_values(s, op->middle, op->end, op->newer + c, op->stride);
         for (uint32_t j = 0; j < 4; j++)
-            y[c + j] = requantize(&r, -128, s[j]);
+            y[c + j] = a8_requantize(&r, s[j]);
     }
 }
 #endif

@@ -80,7 +80,7 @@
 #ifdef A8_TARGET_XTENSA
 #define A8_KERNELS_LINEAR_EXTERNAL /* a8_xtensa.c, and with -DA8_XTENSA_MAC16 a8_xtensa_mac16.S */
 #define A8_KERNELS_CONV1D_EXTERNAL
-#define A8_KERNELS_ATTENTION_EXTERNAL
+#define A8_KERNELS_PRODUCTS_EXTERNAL
 #endif
 
 #define A8_PASS_PAIRS 32 /* of weights that lie unpacked on the stack */

@@ -8,17 +8,9 @@
  * vectors of the ESP32-S3, would bring the same five functions: put (packs four bytes), add_dot (one sum),
  * tokens_of_block (how many share a pass over the weights), run_some (all outputs of a block) and add_words (its sums).
  */
-#include "a8_bytes.h"
-#include "a8_kernels.h"
+#include "a8_requantize.h"
 
 #ifdef A8_TARGET_XTENSA
-
-#define NOINLINE __attribute__((noinline))
-#ifdef __clang__
-#define HOT NOINLINE
-#else
-#define HOT NOINLINE __attribute__((optimize("O2", "no-schedule-insns")))
-#endif
 
 #define HALF 0x8000u
 #define TOKENS 4u       /* that share the unpacking of a weight */
@@ -36,30 +28,6 @@
 #endif
 
 typedef uint32_t __attribute__((may_alias)) word_t;
-
-typedef struct {
-    uint32_t bias;
-    int32_t multiplier;
-    uint32_t pre;
-    uint32_t post_1; /* post - 1 */
-    int32_t low;
-} row_t;
-
-static inline row_t row_at(const uint8_t *p, int32_t low)
-{
-    uint32_t scale = a8_u32_fast(p + 4);
-    row_t r = {a8_u32_fast(p), (int32_t)(scale & 0xFFFF), scale >> 16 & 15, ((scale >> 24) - 1) & 31, low};
-    return r;
-}
-
-/* Of a sum that holds the bias already. */
-static inline int8_t requantize(row_t r, uint32_t sum)
-{
-    int32_t v = (int32_t)sum >> r.pre;
-    if ((uint32_t)v + 32768u <= 65535u)
-        v = ((v * r.multiplier >> r.post_1) + 1) >> 1;
-    return (int8_t)(v > 127 ? 127 : v < r.low ? r.low : v);
-}
 
 #ifdef A8_XTENSA_MAC16
 /* a8_xtensa_mac16.S, which knows the offsets */
@@ -237,13 +205,13 @@ static HOT void run_some(const block_t *b, const word_t *w, int8_t *y)
     const uint8_t *row = b->op->rows;
     uint32_t stride = b->op->n_outputs, row_words = b->row_words;
     for (const int8_t *end = y + stride; y != end; y++, row += 8, w += row_words) {
-        row_t r = row_at(row, b->low);
+        a8_row_t r = a8_row_at(row, b->low);
         sums_t s = {{r.bias, r.bias, r.bias, r.bias}};
         s = add_four(s, w, row_words, b->tile);
-        y[0] = requantize(r, s.of[0]);
-        y[stride] = requantize(r, s.of[1]);
-        y[2 * stride] = requantize(r, s.of[2]);
-        y[3 * stride] = requantize(r, s.of[3]);
+        y[0] = a8_requantize_biased(&r, s.of[0]);
+        y[stride] = a8_requantize_biased(&r, s.of[1]);
+        y[2 * stride] = a8_requantize_biased(&r, s.of[2]);
+        y[3 * stride] = a8_requantize_biased(&r, s.of[3]);
     }
 }
 
@@ -261,8 +229,8 @@ static HOT void run_one(const block_t *b, const word_t *w, int8_t *y)
     const uint8_t *row = b->op->rows;
     uint32_t row_words = b->row_words;
     for (const int8_t *end = y + b->op->n_outputs; y != end; row += 8, w += row_words) {
-        row_t r = row_at(row, b->low);
-        *y++ = requantize(r, add_dot(r.bias, w, row_words, b->tile));
+        a8_row_t r = a8_row_at(row, b->low);
+        *y++ = a8_requantize_biased(&r, add_dot(r.bias, w, row_words, b->tile));
     }
 }
 
@@ -299,9 +267,9 @@ static NOINLINE void run_passes(block_t *b, int8_t *y)
                 add_products(b, sums + i, op->weights + (row + i) * 4 * b->row_words + at, n);
         }
         for (uint32_t i = 0; i < n_rows; i++) {
-            row_t r = row_at(op->rows + 8 * (row + i), b->low);
+            a8_row_t r = a8_row_at(op->rows + 8 * (row + i), b->low);
             for (uint32_t t = 0; t < b->n_tokens; t++)
-                y[t * op->n_outputs + row + i] = requantize(r, sums[i].of[t] + r.bias);
+                y[t * op->n_outputs + row + i] = a8_requantize_biased(&r, sums[i].of[t] + r.bias);
         }
     }
 }
@@ -329,7 +297,7 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
     b.n_products = op->kernel * op->n_inputs;
     b.row_words = a8_padded(b.n_products) / 4;
     b.n_tokens = tokens_of_block(n_steps, b.n_products);
-    b.low = op->clamp == A8_CLAMP_FULL ? -128 : op->clamp == A8_CLAMP_KEY ? -127 : 0;
+    b.low = a8_lowest(op->clamp);
     for (uint32_t t = 0; t < n_steps; t += b.n_tokens) {
         b.first = t + b.n_tokens <= n_steps ? t : n_steps - b.n_tokens; /* the last block may begin in the one before */
         run_block(&b, y + b.first * op->n_outputs);
@@ -338,77 +306,36 @@ void a8_conv1d_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y)
 
 void a8_linear_s8(const a8_conv1d_t *op, const int8_t *x, int8_t *y) { a8_conv1d_s8(op, x, y); }
 
-/* Keys and values of one head that lie behind each other, `stride` bytes apart. */
-typedef struct {
-    const int8_t *k;
-    const int8_t *v;
-    uint32_t n;
-} piece_t;
-
-/* One query and one head. */
-typedef struct {
-    const a8_attention_fields_t *fields;
-    int32_t *scores;
-    piece_t pieces[2]; /* in a ring the older and the newer tokens */
-    uint32_t n_channels;
-    uint32_t stride;
-    uint32_t packed[A8_MAX_HEAD_SIZE / 2 + READ_AHEAD]; /* query */
-} head_t;
-
-static inline int whole_words(const head_t *h, const int8_t *p)
+#ifndef A8_KERNELS_ATTENTION_EXTERNAL
+static inline int whole_words(const int8_t *p, uint32_t stride, uint32_t head_size)
 {
-    return (((uintptr_t)p | h->stride | h->n_channels) & 3) == 0;
+    return (((uintptr_t)p | stride | head_size) & 3) == 0;
 }
 
-static inline int32_t dot_bytes(const int8_t *a, const int8_t *b, uint32_t n)
+A8_INLINE int32_t dot_bytes(const int8_t *a, const int8_t *b, uint32_t n)
 {
     int32_t sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += (int32_t)a[i] * b[i];
+    for (const int8_t *end = a + n; a != end;)
+        sum += (int32_t)*a++ * *b++;
     return sum;
 }
 
-/* scores[j] = q . k_j + bias[j] of a piece. Returns the largest, or `most`. */
-static HOT int32_t add_scores(const head_t *h, const int8_t *q, const piece_t *p, int32_t *scores, const uint8_t *bias,
-                              int32_t most)
+HOT int32_t a8_attention_scores(int32_t *scores, const int32_t *end, const int8_t *q, const int8_t *k,
+                                uint32_t head_size, uint32_t stride, const uint8_t *bias)
 {
-    const int8_t *k = p->k;
-    uint32_t stride = h->stride, words = h->n_channels / 4;
-    int fast = whole_words(h, k);
-    for (const int32_t *end = scores + p->n; scores != end; k += stride, bias += 4) {
+    uint32_t packed[A8_MAX_HEAD_SIZE / 2 + READ_AHEAD], words = head_size / 4;
+    int32_t most = INT32_MIN;
+    int fast = whole_words(k, stride, head_size);
+    if (fast)
+        pack(packed, 2, q, head_size);
+    for (; scores != end; k += stride, bias += 4) {
         const word_t *w = (const word_t *)(const void *)k;
         uint32_t sum = a8_u32_fast(bias);
-        sum = fast ? add_dot(sum, w, words, h->packed) : sum + (uint32_t)dot_bytes(q, k, h->n_channels);
+        sum = fast ? add_dot(sum, w, words, packed) : sum + (uint32_t)dot_bytes(q, k, head_size);
         *scores++ = (int32_t)sum;
         most = (int32_t)sum > most ? (int32_t)sum : most;
     }
     return most;
-}
-
-/* Turns scores into weights 0..127. Returns their sum, >= 127. */
-static HOT uint32_t softmax(const a8_softmax_t *f, int32_t *scores, const int32_t *end, int32_t most)
-{
-    const uint8_t *table = a8_exp_table();
-    uint32_t z = 0, dmax = (uint32_t)f->dmax, dm = f->dm, dpre = f->dpre, dsh_1 = f->dsh - 1u;
-    for (; scores != end; scores++) {
-        uint32_t d = (uint32_t)most - (uint32_t)*scores;
-        int32_t i = ((int32_t)((d < dmax ? d : dmax) >> dpre) * (int32_t)dm >> dsh_1) + 1;
-        uint32_t e = table[(uint32_t)i < 2 * A8_EXP_LAST ? (uint32_t)i >> 1 : A8_EXP_LAST];
-        *scores = (int32_t)e;
-        z += e;
-    }
-    return z;
-}
-
-/* The row that divides by z < 2^22, never 0 unless somebody else writes to the arena. */
-static row_t row_divide(const a8_attention_fields_t *f, uint32_t z)
-{
-    z += z == 0;
-    uint32_t k = 32u - (uint32_t)__builtin_clz(z), kn = k < 16 ? k : 16;
-    uint32_t pre = k + f->shift > 22 ? k + f->shift - 22 : 0;
-    int32_t r = (int32_t)(((uint32_t)f->multiplier << (kn - 1)) / (z >> (k - kn)));
-    row_t row = {pre > 0 ? (uint32_t)1 << (pre - 1) : 0, r, pre, f->shift + k - 2 - pre, -128};
-    return row;
 }
 
 /* Sums of four channels, each value biased by 128: the products of channels 0 and 2 lie in the halves of a word, those
@@ -430,99 +357,52 @@ static inline columns_t add_columns(columns_t c, uint32_t even, uint32_t odd)
     return c;
 }
 
-static inline columns_t add_values(columns_t c, const int32_t *e, const piece_t *p, uint32_t channel, uint32_t stride)
+static inline columns_t add_values(columns_t c, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
 {
-    const int8_t *v = p->v + channel;
-    const int32_t *end = e + (p->n & ~1u);
-    while (e != end) {
+    const int32_t *pairs = e + ((uint32_t)(end - e) & ~1u);
+    while (e != pairs) {
         uint32_t a = *(const word_t *)(const void *)v ^ SIGNS, b = *(const word_t *)(const void *)(v + stride) ^ SIGNS;
         uint32_t ea = (uint32_t)e[0], eb = (uint32_t)e[1];
         c = add_columns(c, ea * (a & EVEN) + eb * (b & EVEN), ea * (a >> 8 & EVEN) + eb * (b >> 8 & EVEN));
         v += 2 * stride;
         e += 2;
     }
-    if (p->n & 1) {
+    if (e != end) {
         uint32_t a = *(const word_t *)(const void *)v ^ SIGNS, ea = (uint32_t)e[0];
         c = add_columns(c, ea * (a & EVEN), ea * (a >> 8 & EVEN));
     }
     return c;
 }
 
-static inline int32_t add_bytes(int32_t sum, const int32_t *e, const piece_t *p, uint32_t channel, uint32_t stride)
+A8_INLINE int32_t add_bytes(int32_t sum, const int32_t *e, const int32_t *end, const int8_t *v, uint32_t stride)
 {
-    const int8_t *v = p->v + channel;
-    for (uint32_t i = 0; i < p->n; i++, v += stride)
+    uint32_t n = (uint32_t)(end - e);
+    for (uint32_t i = 0; i < n; i++, v += stride)
         sum += e[i] * *v;
     return sum;
 }
 
-static HOT void values(const head_t *h, uint32_t z, int8_t *y)
+HOT void a8_attention_values(const a8_values_t *op, const a8_row_t *row, int8_t *y)
 {
-    const piece_t *old = h->pieces, *new = h->pieces + 1;
-    const int32_t *e = h->scores, *e_new = e + old->n;
-    row_t r = row_divide(h->fields, z);
-    uint32_t n_fast = whole_words(h, old->v) && whole_words(h, new->v) ? h->n_channels : 0, i = 0;
+    const int32_t *e = op->e, *middle = op->middle, *end = op->end;
+    const int8_t *v = op->v, *newer = op->newer;
+    a8_row_t r = *row;
+    uint32_t stride = op->stride, size = op->head_size, i = 0;
+    uint32_t n_fast = whole_words(v, stride, size) && whole_words(newer, stride, size) ? size : 0;
     for (; i < n_fast; i += 4, y += 4) {
         columns_t c = {0, 0, 0, 0};
-        c = add_values(c, e, old, i, h->stride);
-        c = add_values(c, e_new, new, i, h->stride);
-        uint32_t bias = r.bias - 128 * z;
-        y[0] = requantize(r, c.even - (c.even_high << 16) + bias);
-        y[1] = requantize(r, c.odd - (c.odd_high << 16) + bias);
-        y[2] = requantize(r, c.even_high + bias);
-        y[3] = requantize(r, c.odd_high + bias);
+        c = add_values(c, e, middle, v + i, stride);
+        c = add_values(c, middle, end, newer + i, stride);
+        uint32_t bias = r.bias - 128 * op->sum;
+        y[0] = a8_requantize_biased(&r, c.even - (c.even_high << 16) + bias);
+        y[1] = a8_requantize_biased(&r, c.odd - (c.odd_high << 16) + bias);
+        y[2] = a8_requantize_biased(&r, c.even_high + bias);
+        y[3] = a8_requantize_biased(&r, c.odd_high + bias);
     }
-    for (; i < h->n_channels; i++) {
-        int32_t sum = add_bytes(0, e, old, i, h->stride);
-        *y++ = requantize(r, (uint32_t)add_bytes(sum, e_new, new, i, h->stride) + r.bias);
-    }
-}
-
-static NOINLINE void attend(head_t *h, const int8_t *q, const uint8_t *bias, int8_t *y)
-{
-    const piece_t *old = h->pieces, *new = h->pieces + 1;
-    int32_t *middle = h->scores + old->n;
-    pack(h->packed, 2, q, h->n_channels);
-    int32_t most = add_scores(h, q, old, h->scores, bias, INT32_MIN);
-    most = add_scores(h, q, new, middle, bias + 4 * old->n, most);
-    values(h, softmax(&h->fields->softmax, h->scores, middle + new->n, most), y);
-}
-
-void a8_attention_step_s8(const a8_attention_step_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
-{
-    uint32_t d = op->n_channels, oldest = (op->newest < op->n_keys - 1 ? op->span : 0) + op->newest + 1 - op->n_keys;
-    uint32_t n_old = op->newest < oldest ? op->span - oldest : op->n_keys;
-    const uint8_t *bias = op->relative_bias + 4 * (op->span - op->n_keys);
-    head_t h;
-    h.fields = op->fields;
-    h.scores = op->scratch;
-    h.n_channels = d / op->fields->heads;
-    h.stride = d;
-    for (uint32_t c = 0; c < d; c += h.n_channels, bias += 4 * op->span) {
-        h.pieces[0] = (piece_t){k + oldest * d + c, v + oldest * d + c, n_old};
-        h.pieces[1] = (piece_t){k + c, v + c, op->n_keys - n_old};
-        attend(&h, q + c, bias, y + c);
+    for (; i < size; i++) {
+        int32_t sum = add_bytes(0, e, middle, v + i, stride);
+        *y++ = a8_requantize(&r, add_bytes(sum, middle, end, newer + i, stride));
     }
 }
-
-void a8_windowed_attention_s8(const a8_attention_t *op, const int8_t *q, const int8_t *k, const int8_t *v, int8_t *y)
-{
-    const a8_attention_fields_t *f = op->fields;
-    uint32_t d = op->n_channels, span = (uint32_t)f->left + f->right + 1;
-    head_t h;
-    h.fields = f;
-    h.scores = op->scratch;
-    h.n_channels = d / f->heads;
-    h.stride = d;
-    for (uint32_t i = 0; i < op->n_steps; i++, q += d, y += d) {
-        uint32_t first = i > f->left ? i - f->left : 0;
-        uint32_t behind = op->n_steps - i > f->right ? i + f->right + 1 : op->n_steps;
-        const uint8_t *bias = op->relative_bias + 4 * (first + f->left - i);
-        for (uint32_t c = 0; c < d; c += h.n_channels, bias += 4 * span) {
-            h.pieces[0] = (piece_t){k + first * d + c, v + first * d + c, behind - first};
-            h.pieces[1] = (piece_t){k, v, 0};
-            attend(&h, q + c, bias, y + c);
-        }
-    }
-}
+#endif
 #endif
