@@ -7,8 +7,14 @@ import pytest
 
 from tools import CORE, ROOT, core_sources, need, run
 
-COMPILE = ("-std=c99", "-mthumb", "-ffunction-sections", "-ffreestanding", "-c")
-KERNEL_FILES = [path for path in sorted(CORE.glob("a8_*.[cS]")) if re.search(r"_kernels|_m0plus|_armdsp", path.name)]
+BARE = ROOT / "native_modules" / "bare"
+COMPILE = ("-std=c99", "-ffunction-sections", "-ffreestanding", "-I", BARE, "-c")
+CPUS = {  # of an RP2040 and an RP2350: prefix of the compiler, its flags
+    "cortex-m0plus": ("arm-none-eabi-", "-mcpu=cortex-m0plus", "-mthumb"),
+    "cortex-m33": ("arm-none-eabi-", "-mcpu=cortex-m33", "-mthumb"),
+    "rv32": ("riscv64-unknown-elf-", "-march=rv32imac_zicsr", "-mabi=ilp32"),
+}
+KERNEL_FILES = [p for p in sorted(CORE.glob("a8_*.[cS]")) if re.search(r"_kernels|_m0plus|_armdsp|_rv32", p.name)]
 PLANNER = {"a8_tile_tokens", "a8_attention_tile"}  # asked once a call
 
 # As in the SDK's scripts: code in flash, .time_critical* in RAM.
@@ -25,13 +31,14 @@ SECTIONS {
 
 def sections(path, cpu, folder, *flags):
     """Compiles a file; returns {function: section}."""
-    run(need("arm-none-eabi-gcc"), f"-mcpu={cpu}", *COMPILE, *flags, path, "-o", folder / f"{path.stem}.o")
-    rows = run(need("arm-none-eabi-objdump"), "-t", folder / f"{path.stem}.o").splitlines()
+    prefix, *machine = CPUS[cpu]
+    run(need(f"{prefix}gcc"), *machine, *COMPILE, *flags, path, "-o", folder / f"{path.stem}.o")
+    rows = run(need(f"{prefix}objdump"), "-t", folder / f"{path.stem}.o").splitlines()
     return {row.split()[-1]: row.split()[-3] for row in rows if re.search(r"\sF\s", row)}
 
 
 @pytest.mark.parametrize("optimization", ["-O2", "-Os"])
-@pytest.mark.parametrize("cpu", ["cortex-m0plus", "cortex-m33"])
+@pytest.mark.parametrize("cpu", CPUS)
 def test_every_kernel_goes_to_ram(cpu, optimization, tmp_path):
     found = {}
     for path in KERNEL_FILES:
@@ -50,10 +57,10 @@ def test_kernels_in_ram_link_with_the_rest_in_flash(tmp_path):
     script.write_text(SCRIPT)
     for path in {*KERNEL_FILES, *core_sources()}:
         sections(path, "cortex-m0plus", tmp_path, "-O2", "-DA8_IN_RAM")
-    bare, arm = ROOT / "native_modules" / "bare", ("arm-none-eabi-gcc", "-mcpu=cortex-m0plus")
-    run(*arm, *COMPILE, "-I", bare, bare / "support.c", "-o", tmp_path / "support.o")
+    prefix, *machine = CPUS["cortex-m0plus"]
+    run(f"{prefix}gcc", *machine, *COMPILE, BARE / "support.c", "-o", tmp_path / "support.o")
     objects = sorted(tmp_path.glob("*.o"))
-    run(*arm, "-mthumb", "-nostdlib", "-T", script, *objects, "-lgcc", "-o", program)
+    run(f"{prefix}gcc", *machine, "-nostdlib", "-T", script, *objects, "-lgcc", "-o", program)
     listed = run("arm-none-eabi-nm", program)
     address = {name: int(at, 16) for at, name in re.findall(r"^(\w+) [Tt] (\w+)$", listed, re.M)}
     assert address["a8_run"] < 0x20000000 <= min(address["a8_linear_s8"], address["a8_m0plus_rows"])

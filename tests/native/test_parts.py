@@ -13,8 +13,9 @@ from attn8 import cli, micropython, native_build, reference, spec
 from attn8.errors import Attn8Error
 from attn8.native_build import PARTS
 from tools import CORE, ROOT, STRICT, core_program, core_sources, need, need_micropython_tree, run, scratch
+from xtensa import WRAPPER
 
-USERMOD = ROOT / "native_modules" / "usermod"
+BARE, USERMOD = (ROOT / "native_modules" / name for name in ("bare", "usermod"))
 LEFT_OUT = spec.ERROR_CODES["LEFT_OUT"]
 OPS = {
     "linear": [faulty.LINEAR],
@@ -74,16 +75,46 @@ def test_build_without_a_part_refuses_its_op_and_runs_the_others(without):
         assert (folder / "y").read_bytes() == reference.Reference(FILES[name]).run(x).tobytes(), name
 
 
-@pytest.mark.parametrize("without", [*SINGLE, PARTS], ids=identifier)
-@pytest.mark.parametrize("portable", [False, True], ids=["m0plus", "portable"])
-def test_build_without_a_part_compiles_for_armv6m_and_links(without, portable, tmp_path):
+BARE_HEADERS = ("-ffreestanding", "-isystem", BARE)
+ARM = ("arm-none-eabi-gcc", "-mthumb", *STRICT)
+RISCV = ("riscv64-unknown-elf-gcc", "-march=rv32imc_zicsr", "-mabi=ilp32", *BARE_HEADERS, *STRICT)
+TARGETS = {
+    "m0plus": (*ARM, "-mcpu=cortex-m0plus"),
+    "portable": (*ARM, "-mcpu=cortex-m0plus", "-DA8_PORTABLE"),
+    "m33": (*ARM, "-mcpu=cortex-m33"),
+    "rv32": RISCV,
+    "xtensa": (*WRAPPER, *BARE_HEADERS, "-DA8_XTENSA_MAC16"),
+}
+KERNELS = {
+    "conv1d": ["a8_conv1d_s8"],
+    "attention": ["a8_windowed_attention_s8", "a8_attention_s", "a8_attention_values"],
+    "norm": ["a8_layer_norm_s8"],
+    "add": ["a8_add_s8"],
+    "pool": ["a8_mean_pool_s8", "a8_pool_"],
+    "table": ["a8_table_s8"],
+    "stream": ["a8_stream_"],
+}
+ONE_FOR_BOTH = {"m0plus", "m33", "rv32", "xtensa"}  # linear is their conv1d of one tap
+
+
+# What other targets bring of their own are products and attention.
+BUILDS = [(target, part) for target in ("m0plus", "portable") for part in (*SINGLE, PARTS)]
+BUILDS += [(target, part) for target in ("m33", "rv32", "xtensa") for part in (("attention",), PARTS)]
+
+
+@pytest.mark.parametrize("target, without", BUILDS, ids=[f"{target} {identifier(part)}" for target, part in BUILDS])
+def test_build_without_a_part_has_none_of_its_kernels_and_links(target, without, tmp_path):
     """No object may ask for a function that went with the part."""
-    target = ["-mcpu=cortex-m0plus", "-mthumb", "-Os", *["-DA8_PORTABLE"] * portable, *flags(without)]
-    sources = [s for s in (*core_sources(), *CORE.glob("a8_*.S")) if s.stem not in ("a8_host", "a8_golden")]
-    run(need("arm-none-eabi-gcc"), "-std=c99", *target, *STRICT, "-c", *sources, cwd=tmp_path)
+    compiler, *options = TARGETS[target]
+    need("xtensa-lx106-elf-gcc" if target == "xtensa" else compiler)
+    for source in (s for s in (*core_sources(), *CORE.glob("a8_*.S")) if s.stem not in ("a8_host", "a8_golden")):
+        command = (compiler, *options, "-std=c99", "-Os", *flags(without), "-c", source)
+        run(*command, "-o", tmp_path / f"{source.name}.o")
     listed = run(need("arm-none-eabi-nm"), *tmp_path.glob("*.o"))
     defined, wanted = (set(re.findall(rf" [{kind}] (a8_\w+)", listed)) for kind in ("TW", "U"))
     assert wanted <= defined
+    gone = [name for part in without if (part, target in ONE_FOR_BOTH) != ("conv1d", True) for name in KERNELS[part]]
+    assert not [name for name in defined if name.startswith(tuple(gone))]
 
 
 def _said(program, module):
