@@ -4,7 +4,7 @@ import sys
 import time
 
 # Cycles of a multiply-accumulate on a Cortex-M0+, all other work included: the shipped model on an emulated RP2040.
-CYCLES_PER_MAC = {"native armv6m": 12.5, "viper": 25, "python": 969}
+CYCLES_PER_MAC = {"native armv6m": 4, "native armv6m portable": 12.5, "viper": 25, "python": 969}
 _ARMV6M = 4
 _processor = (getattr(sys.implementation, "_mpy", 0) >> 10) & 15  # that the firmware makes code for
 

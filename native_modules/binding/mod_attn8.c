@@ -3,7 +3,7 @@
  *
  *     _attn8.Model(data, fault)   data: a buffer that stays what it is; fault(model, code, got, method) -> exception
  *     _attn8.check_model(data)    0, or the code of the first fault
- *     _attn8.arch                 what the code was compiled for
+ *     _attn8.arch                 what the code was compiled for: armv6m, or armv6m portable with PORTABLE=1
  *
  * device/attn8/native.py derives attn8.Model from it. Texts of errors are Python's: the binding hands a code and what
  * it got to `fault` and raises what that returns, so that all back ends read one table.
@@ -49,6 +49,11 @@
 #define ARCH "arm64"
 #else
 #define ARCH "other"
+#endif
+#ifdef A8_PORTABLE
+#define KERNELS ARCH " portable"
+#else
+#define KERNELS ARCH
 #endif
 
 #ifdef MICROPY_ENABLE_DYNRUNTIME
@@ -618,7 +623,7 @@ mp_obj_t mpy_init(mp_obj_fun_bc_t *self, size_t n_args, size_t n_kw, mp_obj_t *a
     MP_OBJ_TYPE_SET_SLOT(&model_type, attr, model_attr, 1);
     MP_OBJ_TYPE_SET_SLOT(&model_type, locals_dict, (void *)&model_locals, 2);
     mp_store_global(MP_QSTR_Model, MP_OBJ_FROM_PTR(&model_type));
-    mp_store_global(MP_QSTR_arch, mp_obj_new_str(ARCH, sizeof(ARCH) - 1));
+    mp_store_global(MP_QSTR_arch, mp_obj_new_str(KERNELS, sizeof(KERNELS) - 1));
 #define STORE(name, object) mp_store_global(name, MP_OBJ_FROM_PTR(&object));
     FUNCTIONS(STORE)
     MP_DYNRUNTIME_INIT_EXIT

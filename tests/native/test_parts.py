@@ -33,7 +33,7 @@ import attn8
 for name in {names}:
     try:
         m = attn8.load(name + ".a8")
-        print(name, attn8.backend, list(m.run(bytes(2))))
+        print(name, m.kernels, list(m.run(bytes(2))))
         m.stream()
         print("streams")
     except attn8.ModelError as e:
@@ -137,7 +137,7 @@ def test_natmod_names_what_was_left_out_and_says_what_to_do(tmp_path, capsys):
     name, what, action = "LEFT_OUT", *next((e.what, e.action) for e in spec.ERRORS if e.code == LEFT_OUT)
     text = f"{what} ({name}): got no {{}}, expected a native module that has it; {action}"
     stream = "linear {} stream: " + text.format("streams")
-    assert said[0].startswith("linear native [")
+    assert said[0].startswith("linear native x64 portable [")
     assert said[1] == stream.format(LEFT_OUT)
     assert said[2] == f"conv1d {LEFT_OUT} model: " + text.format("conv1d_s8")
     assert said[-1] == str(LEFT_OUT)
