@@ -9,7 +9,7 @@ import numpy as np
 import test_core
 import test_m0plus_linear
 from test_kernels import int8
-from test_m0plus_attention import expected, random_op, random_tokens, run_step, run_window
+from test_m0plus_attention import expected, expected_step, random_op, random_tokens, run_step, run_window
 from test_m0plus_linear import normal, plain_rows, random_conv1d, random_linear, run_conv1d, run_linear
 
 from attn8 import arena, graph, reference
@@ -100,12 +100,7 @@ def random_step_equals(core, rng):
     q, n_keys = int8(rng, heads * size), int(rng.choice([span, rng.integers(1, span + 1)]))
     newest = int(rng.integers(0, span)) if n_keys == span else n_keys - 1
     y, _ = run_step(core, op, q, k, v, newest, n_keys, int(rng.choice([0, 0, 0, 1])))
-    order = [(newest - n_keys + 1 + i) % span for i in range(n_keys)]
-    queries = np.zeros((n_keys, q.size), np.int8)
-    queries[-1] = q
-    bias = op.relative_bias[:, span - n_keys :]
-    window = graph.WindowedAttention(**{**vars(op), "left": n_keys - 1, "relative_bias": bias})
-    assert np.array_equal(y, expected(window, queries, k[order], v[order])[-1]), (span, newest, n_keys, op)
+    assert np.array_equal(y, expected_step(op, q, k, v, newest, n_keys)), (span, newest, n_keys, op)
     return y.size
 
 

@@ -54,8 +54,36 @@ class Unicorn:
         return self._uc.reg_read(arm.UC_ARM_REG_R0), 0
 
 
-class Core:
-    """The core in the memory of a processor; ``call`` places buffers and compares the fences between them."""
+class Fenced:
+    """Buffers in the memory of ``processor`` from first_buffer on, with a fence around each."""
+
+    first_buffer, buffers_end = FIRST_BUFFER, STACK_TOP - 4096
+
+    def place(self, *buffers, offsets=()):
+        """Writes buffers (bytes, or a number of bytes) behind each other, at 4*i + offset. Returns their addresses."""
+        at, addresses, self._fences = self.first_buffer, [], []
+        offsets = (*offsets, *(0,) * (len(buffers) - len(offsets)))
+        for buffer, offset in zip(buffers, offsets, strict=True):
+            data = bytes(buffer) if isinstance(buffer, int) else memoryview(buffer).tobytes()
+            at = ((at + len(FENCE) + 3) & ~3) + offset
+            self.processor.write(at - len(FENCE), FENCE + data + FENCE)
+            self._fences += [at - len(FENCE), at + len(data)]
+            addresses.append(at)
+            at += len(data) + len(FENCE)
+        assert at < self.buffers_end
+        return addresses
+
+    def call_painted(self, name, arguments, stack_top, stack_bytes):
+        """Calls a function; sets stack_bytes to what of so many it used. Returns (result, count)."""
+        self.processor.write(stack_top - stack_bytes, FENCE * (stack_bytes // len(FENCE)))
+        result, count = self.processor.call(self.symbols[name], arguments, stack_top)
+        self.stack_bytes = len(self.processor.read(stack_top - stack_bytes, stack_bytes).lstrip(FENCE[:1]))
+        assert all(self.processor.read(at, len(FENCE)) == FENCE for at in self._fences), "a store left its buffer"
+        return result, count
+
+
+class Core(Fenced):
+    """The core in the memory of a processor; ``call`` compares the fences between its buffers."""
 
     product_scratch = staticmethod(arena.product_scratch_bytes)
     attention_scratch = staticmethod(arena.attention_scratch_bytes)
@@ -65,20 +93,9 @@ class Core:
         self.image, self.processor = image.build("m0plus", *flags), processor()
         self.processor.load_code(self.image.address, self.image.code)
 
-    def place(self, *buffers, offsets=()):
-        """Writes buffers (bytes, or a number of bytes) behind each other, at 4*i + offset. Returns their addresses."""
-        at, addresses = FIRST_BUFFER, []
-        offsets = (*offsets, *(0,) * (len(buffers) - len(offsets)))
-        self._fences = []
-        for buffer, offset in zip(buffers, offsets, strict=True):
-            data = bytes(buffer) if isinstance(buffer, int) else memoryview(buffer).tobytes()
-            at = ((at + len(FENCE) + 3) & ~3) + offset
-            self.processor.write(at - len(FENCE), FENCE + data + FENCE)
-            self._fences += [at - len(FENCE), at + len(data)]
-            addresses.append(at)
-            at += len(data) + len(FENCE)
-        assert at < STACK_TOP - 4096
-        return addresses
+    @property
+    def symbols(self):
+        return self.image.symbols
 
     def call(self, name, *arguments):
         """Calls a function; an argument may be the bytes of a struct. Returns its cycles (0 in unicorn)."""
@@ -92,11 +109,7 @@ class Core:
             else:
                 words.append(argument)
         assert structs <= FIRST_BUFFER
-        self.processor.write(STACK_TOP - 1024, FENCE * 64)
-        self.result, cycles = self.processor.call(self.image.symbols[name], words, STACK_TOP)
-        left = self.processor.read(STACK_TOP - 1024, 1024)
-        self.stack_bytes = len(left.lstrip(FENCE[:1]))
-        assert all(self.processor.read(at, len(FENCE)) == FENCE for at in self._fences), "a store left its buffer"
+        self.result, cycles = self.call_painted(name, words, STACK_TOP, 1024)
         return cycles
 
 

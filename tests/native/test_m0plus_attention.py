@@ -70,6 +70,16 @@ def expected(op, *sources):
     return reference.run_op(op, [s[None].astype(np.int64) for s in sources])[0]
 
 
+def expected_step(op, q, k, v, newest, n_keys):
+    """Returns the last row of the window of the n_keys tokens of rings k, v (span, D) up to the newest."""
+    order = [(newest - n_keys + 1 + i) % len(k) for i in range(n_keys)]
+    queries = np.zeros((n_keys, q.size), np.int8)
+    queries[-1] = q
+    bias = op.relative_bias[:, len(k) - n_keys :]
+    short = graph.WindowedAttention(**{**vars(op), "left": n_keys - 1, "relative_bias": bias})
+    return expected(short, queries, k[order], v[order])[-1]
+
+
 def test_windowed_attention_equals_the_reference(unicorn_core):  # noqa: F811
     n, seed, varied = 0, 0, 0
     while n < N_VECTORS:
@@ -110,12 +120,7 @@ def test_a_step_of_a_stream_equals_the_last_row_of_a_window(unicorn_core):  # no
         q, n_keys = int8(rng, heads * size), int(rng.choice([span, rng.integers(1, span + 1)]))
         newest = int(rng.integers(0, span)) if n_keys == span else n_keys - 1
         y, _ = run_step(unicorn_core, op, q, k, v, newest, n_keys, int(rng.choice([0, 0, 0, 1])))
-        order = [(newest - n_keys + 1 + i) % span for i in range(n_keys)]
-        queries = np.zeros((n_keys, q.size), np.int8)
-        queries[-1] = q
-        bias = op.relative_bias[:, span - n_keys :]
-        short = graph.WindowedAttention(**{**vars(op), "left": n_keys - 1, "relative_bias": bias})
-        assert np.array_equal(y, expected(short, queries, k[order], v[order])[-1]), (seed, span, newest, n_keys, op)
+        assert np.array_equal(y, expected_step(op, q, k, v, newest, n_keys)), (seed, span, newest, n_keys, op)
         n, seed = n + y.size, seed + 1
 
 

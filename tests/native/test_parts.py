@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from xtensa import WRAPPER
 
 import faulty
 import micropython_builds as builds
@@ -13,7 +14,6 @@ from attn8 import cli, micropython, native_build, reference, spec
 from attn8.errors import Attn8Error
 from attn8.native_build import PARTS
 from tools import CORE, ROOT, STRICT, core_program, core_sources, need, need_micropython_tree, run, scratch
-from xtensa import WRAPPER
 
 BARE, USERMOD = (ROOT / "native_modules" / name for name in ("bare", "usermod"))
 LEFT_OUT = spec.ERROR_CODES["LEFT_OUT"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import test_kernels
 from test_kernels import int8, packed_rows, packed_weights
-from test_m0plus_attention import bias_bytes, model_op, model_tokens, random_op, random_tokens
+from test_m0plus_attention import bias_bytes, expected_step, fields, model_op, model_tokens, random_op, random_tokens
 from test_m0plus_linear import expected, normal, plain_rows, random_conv1d, random_linear
-from xtensa import Core, packed_fields
+from xtensa import Core
 
 from attn8 import graph, reference
 from attn8.boards import BoardError, labwired_core
@@ -38,8 +38,8 @@ def run_product(core, name, x, op, shape, offsets=()):
     buffers = packed_rows(op.requantize), packed_weights(op.weights.reshape(n, -1)), x, shape[0] * n
     rows, weights, source, y = core.place(*buffers, offsets=offsets)
     stride, pad_left = getattr(op, "stride", 1), getattr(op, "pad_left", 0)
-    fields = (rows, weights, t, c, shape[0], n, kernel, stride, pad_left, op.clamp, 0)
-    count = core.call(name, struct.pack("<11I", *fields), source, y)
+    numbers = (rows, weights, t, c, shape[0], n, kernel, stride, pad_left, op.clamp, 0)
+    count = core.call(name, struct.pack("<11I", *numbers), source, y)
     return core.output(y, *shape), count
 
 
@@ -56,7 +56,7 @@ def run_conv1d(core, x, op, offsets=()):
 def run_window(core, op, q, k, v, offset=0):
     """Returns (y (T, D), instructions); q, k, v, y and the bias begin at 4*i + offset."""
     t, d = q.shape
-    buffers = packed_fields(op), bias_bytes(op), q, k, v, 4 * min(t, op.left + op.right + 1), t * d
+    buffers = fields(op), bias_bytes(op), q, k, v, 4 * min(t, op.left + op.right + 1), t * d
     at = core.place(*buffers, offsets=(0, offset, offset, offset, offset, 0, offset))
     arguments = struct.pack("<5I", at[1], at[5], at[0], t, d)
     count = core.call("a8_windowed_attention_s8", arguments, at[2], at[3], at[4], at[6])
@@ -66,7 +66,7 @@ def run_window(core, op, q, k, v, offset=0):
 def run_step(core, op, q, k, v, newest, n_keys, offset=0):
     """Returns (y (D,), instructions) on rings k, v (span, D)."""
     span, d = k.shape
-    buffers = packed_fields(op), bias_bytes(op), q, k, v, 4 * span, d
+    buffers = fields(op), bias_bytes(op), q, k, v, 4 * span, d
     at = core.place(*buffers, offsets=(0, 0, offset, offset, offset, 0, offset))
     arguments = struct.pack("<7I", at[1], at[5], at[0], d, span, newest, n_keys)
     count = core.call("a8_attention_step_s8", arguments, at[2], at[3], at[4], at[6])
@@ -132,13 +132,7 @@ def test_a_step_of_a_stream_equals_the_last_row_of_a_window(core):
         q, n_keys = int8(rng, heads * size), int(rng.choice([span, rng.integers(1, span + 1)]))
         newest = int(rng.integers(0, span)) if n_keys == span else n_keys - 1
         y, _ = run_step(core, op, q, k, v, newest, n_keys, int(rng.choice([0, 0, 0, 1])))
-        order = [(newest - n_keys + 1 + i) % span for i in range(n_keys)]
-        queries = np.zeros((n_keys, q.size), np.int8)
-        queries[-1] = q
-        bias = op.relative_bias[:, span - n_keys :]
-        short = graph.WindowedAttention(**{**vars(op), "left": n_keys - 1, "relative_bias": bias})
-        sources = [s[None].astype(np.int64) for s in (queries, k[order], v[order])]
-        assert np.array_equal(y, reference.run_op(short, sources)[0, -1]), (seed, span, newest, n_keys, op)
+        assert np.array_equal(y, expected_step(op, q, k, v, newest, n_keys)), (seed, span, newest, n_keys, op)
         n, seed = n + y.size, seed + 1
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import test_xtensa_kernels as kernels
 from test_m0plus_linear import expected, normal, plain_rows
-from xtensa import BARE, FLAGS, HERE, WRAPPER, Core, symbols
+from xtensa import HERE, Core, linked, symbols
 
 from attn8 import graph
 from attn8.boards import xtensa_windowed
-from tools import CORE, need, run, scratch
+from tools import need, scratch
 
 N_VECTORS = int(os.environ.get("ATTN8_MAC16_VECTORS", 2500))
 CODE, JOB, MEMORY_BYTES = 0x10000, 0x1000000, 1 << 17
@@ -37,18 +37,7 @@ _NS_PER_INSTRUCTION, _NS_PER_CYCLE = 64, 100
 @cache
 def image(*flags):
     """Returns the path of the core, linked for QEMU's sim machine."""
-    need("xtensa-lx106-elf-gcc")
-    folder = scratch() / f"mac16{''.join(flags)}"
-    folder.mkdir()
-    sources = [*sorted(CORE.glob("a8_*.[cS]")), BARE / "support.c", HERE / "qemu_xtensa.S"]
-    objects = [folder / f"{source.name}.o" for source in sources]
-    for source, target in zip(sources, objects, strict=True):
-        run(*WRAPPER, *FLAGS, *flags, "-I", BARE, "-I", CORE, "-c", source, "-o", target)
-    script = folder / "core.ld"
-    script.write_text(_LINKER_SCRIPT)
-    run(*WRAPPER, "-nostdlib", "-T", script, *objects, "-o", folder / "core.elf")
-    run("xtensa-lx106-elf-objcopy", "-O", "binary", folder / "core.elf", folder / "core.elf.bin")
-    return folder / "core.elf"
+    return linked("mac16", _LINKER_SCRIPT, *flags, start=[HERE / "qemu_xtensa.S"])
 
 
 class Qemu:
