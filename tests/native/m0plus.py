@@ -113,9 +113,9 @@ class Core(Fenced):
         return cycles
 
 
-@pytest.fixture(scope="module")
-def unicorn_core():
-    return Core(Unicorn)
+@pytest.fixture(scope="module", params=["-O0", "-Os", "-O2", "-O3"])
+def unicorn_core(request):
+    return Core(Unicorn, request.param)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from test_kernels import int8
 
 from attn8 import graph, reference
 
-N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 60_000))
+N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 15_000))
 
 
 def fields(op):

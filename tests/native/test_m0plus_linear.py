@@ -10,7 +10,7 @@ from test_kernels import int8, packed_rows, packed_weights, requantize_rows
 
 from attn8 import graph, reference
 
-N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 100_000))
+N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 25_000))
 
 
 def run_linear(core, x, w, rows, clamp, offset=0):

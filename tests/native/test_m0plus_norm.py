@@ -10,7 +10,7 @@ from test_kernels import int8, packed_rows, requantize_rows
 
 from attn8 import arithmetic, graph, reference
 
-N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 100_000))
+N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 25_000))
 
 
 def call(core, name, op, numbers, *sources, shape, offsets=()):

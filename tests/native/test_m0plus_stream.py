@@ -16,7 +16,7 @@ from attn8 import arena, arithmetic, graph, reference, stream
 from attn8.pack import pack
 from models import Builder, Shape
 
-N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 60_000))
+N_VECTORS = int(os.environ.get("ATTN8_M0PLUS_VECTORS", 15_000))
 HOP = 3
 
 
