@@ -15,6 +15,8 @@ ACTIONS = (
     "give n_outputs bytes",
     "do not use this build",
     "train it with model.causal = true",
+    "deploy a model",
+    "deploy it with that key",
 )
 TEXTS = {  # code: (name, what, index of ACTIONS)
     1: ("TRUNCATED", "the file is shorter than its header", 0),
@@ -50,4 +52,6 @@ TEXTS = {  # code: (name, what, index of ACTIONS)
     35: ("OUTPUT", "the output buffer has the wrong length", 10),
     36: ("SELFTEST", "the outputs differ from the golden vectors in the file", 11),
     37: ("STREAM", "the model cannot run as a stream", 12),
+    38: ("SLOT", "no slot holds a model that can be taken", 13),
+    39: ("SIGNATURE", "the model is not signed with the key on the board", 14),
 }

@@ -9,6 +9,8 @@ ERR_INPUT = 34
 ERR_OUTPUT = 35
 ERR_SELFTEST = 36
 ERR_STREAM = 37
+ERR_SLOT = 38
+ERR_SIGNATURE = 39
 EXP = (  # e^(-i/32) as floor(127*e^(-i/32) + 1/2)
     b'\x7f{wtpmifc`]ZWURO'
     b'MKHFDB@><:875320'

@@ -116,6 +116,8 @@ ERRORS = (
     ErrorCode(35, "OUTPUT", "the output buffer has the wrong length", "give n_outputs bytes"),
     ErrorCode(36, "SELFTEST", "the outputs differ from the golden vectors in the file", "do not use this build"),
     ErrorCode(37, "STREAM", "the model cannot run as a stream", "train it with model.causal = true"),
+    ErrorCode(38, "SLOT", "no slot holds a model that can be taken", "deploy a model"),
+    ErrorCode(39, "SIGNATURE", "the model is not signed with the key on the board", "deploy it with that key"),
 )
 ERROR_CODES = {e.name: e.code for e in ERRORS}
 

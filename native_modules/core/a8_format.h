@@ -146,6 +146,8 @@ typedef enum {
     A8_ERR_OUTPUT = -35, /* the output buffer has the wrong length */
     A8_ERR_SELFTEST = -36, /* the outputs differ from the golden vectors in the file */
     A8_ERR_STREAM = -37, /* the model cannot run as a stream */
+    A8_ERR_SLOT = -38, /* no slot holds a model that can be taken */
+    A8_ERR_SIGNATURE = -39, /* the model is not signed with the key on the board */
 } a8_err_t;
 
 /* Type of a fixed field, see a8_field_t. */
