@@ -3,6 +3,7 @@
 from .checking import submodule
 
 slots = submodule("slots")
+_FAILURES = (MemoryError, OSError)  # a tuple made where the heap is locked would be another
 
 
 class Trial:
@@ -48,5 +49,5 @@ class Trial:
         try:
             slots.confirm_slot(self._path)
             del m.run, m.predict, m.step, m._push
-        except (MemoryError, OSError):
+        except _FAILURES:
             m.confirm_after = slots.CONFIRM_AFTER
