@@ -1,22 +1,26 @@
-"""Cuts the power at the block operations of updates, inside MicroPython: power_loss.py FS BLOCK_BYTES STRIDE DEPTH.
+"""Cuts the power at the block operations of updates, inside MicroPython.
 
-FS is lfs or fat. Every STRIDE-th cut is made; DEPTH 2 also cuts the recovery from each. Prints counts, one a line, and
-what went wrong; the models old.a8, new_1.a8.. lie in the working folder.
+    micropython power_loss.py FS BLOCK_BYTES DISK_BYTES STRIDE DEPTH
+
+FS is lfs or fat. Every STRIDE-th cut is made; with DEPTH 2 the recovery from each is cut too, at every STRIDE-th of its
+operations. Prints what went wrong, then counts, a line for each scenario. The models 0.a8..3.a8 lie in the working
+folder.
 """
 
 import gc
 import os
 import sys
+from binascii import crc32
+
+import vfs
 
 import attn8
 import attn8.slots as slots
-import vfs
-from binascii import crc32
 
 NAME = "/p/g"
 BYSTANDER = bytes(range(256)) * 3
-MODELS = [open(f"power_{i}.a8", "rb").read() for i in range(4)]
-IDS = ["".join([f"{b:02x}" for b in data[16:24]]) for data in MODELS]
+MODELS, IDS = [], []
+MOUNTED = []
 
 
 _EIO = 5
@@ -28,7 +32,7 @@ class Flash:
     It returns an error then and raises nothing, since an exception would leave the file system amid its work.
 
     Attributes:
-        n: operations so far.    at: the operation, from 1, at which the power fails; 0: before the first.
+        n: operations so far.    at: the operation, from 1, at which the power fails.
         kind: what is left of it: "whole", ("first", n bytes), ("last", n bytes), ("erased", n bytes: the rest is 255).
         dead: the power has failed.    over: nobody looks any more but files that are given back to the heap.
     """
@@ -41,7 +45,9 @@ class Flash:
         self.free_bytes = 0
 
     def copy(self):
-        return Flash(bytearray(self.data), self.block_bytes)
+        other = Flash(bytearray(self.data), self.block_bytes)
+        other.free_bytes = self.free_bytes
+        return other
 
     def readblocks(self, block, buffer, offset=0):
         if self.over or self.dead:
@@ -86,11 +92,11 @@ class Flash:
 def power_on(flash):
     """A boot: mounts the file system; nothing is known from before."""
     slots.counted.clear()
-    try:
+    if MOUNTED:
         vfs.umount("/p")
-    except OSError:
-        pass
+        MOUNTED.clear()
     vfs.mount(FS(flash), "/p")
+    MOUNTED.append(flash)
 
 
 def update(i):
@@ -107,24 +113,44 @@ def update(i):
 
 
 def loaded():
-    """Returns the number of the model that load gives."""
-    return IDS.index(attn8.load(NAME).id)
+    """Returns the number of the model that load gives, or None if there is none."""
+    try:
+        return IDS.index(attn8.load(NAME).id)
+    except (attn8.ModelError, OSError):
+        return None
+
+
+def first_update(flash):
+    """Model 2 comes to a board without any. Yields the models that may be loaded next."""
+    power_on(flash)
+    yield (None,)
+    for step in update(2):
+        yield (None, 2) if step == "accepting" else (2,)
+    power_on(flash)
+    assert loaded() == 2
+    attn8.confirm()
+    yield (2,)
 
 
 def confirmed_update(flash):
-    """From model 1 over model 2 in trial, confirmed, and back again. Yields the models that may be loaded next."""
+    """From model 1 over model 2 in trial, confirmed, and back again."""
     power_on(flash)
     yield (1,)
     for step in update(2):
         yield (1, 2) if step == "accepting" else (2,)
     power_on(flash)
-    loaded()
+    assert loaded() == 2
     attn8.confirm()
     power_on(flash)
-    loaded()
+    assert loaded() == 2
     yield (1, 2)
     slots.rollback(NAME)
     yield (1,)
+
+
+def second_update(flash):
+    """The same on a board that has one slot file only."""
+    yield from confirmed_update(flash)
 
 
 def reverted_update(flash):
@@ -133,24 +159,21 @@ def reverted_update(flash):
     yield (1,)
     for step in update(2):
         yield (1, 2) if step == "accepting" else (2,)
-    for _ in range(2):
+    for _ in range(3):
         power_on(flash)
         assert loaded() == 2
-    yield (1, 2)  # a cut while a boot is counted may cost that boot
+        yield (2,)
     power_on(flash)
-    loaded()
-    power_on(flash)
-    assert loaded() == 1
     yield (1,)
+    assert loaded() == 1
 
 
-SCENARIOS = (confirmed_update, reverted_update)
+SCENARIOS = ((first_update, ()), (second_update, (1,)), (confirmed_update, (0, 1)), (reverted_update, (0, 1)))
 
 
 def run(flash, scenario):
     """Runs a scenario until its end or the cut; returns the models that may be loaded then, and if it was cut."""
-    may_load = (1,)
-    flash.dead = flash.at == 0
+    may_load = None
     try:
         for now in scenario(flash):
             if flash.dead:
@@ -169,18 +192,20 @@ def run(flash, scenario):
 def recover(flash, may_load):
     """After a cut: one of these models loads, other files are whole, and the next update works."""
     power_on(flash)
+    rows = slots.status(NAME)
+    good = [IDS.index(row[7]) for row in rows if row[3] == slots.GOOD]
+    if good and [row for row in rows if row[3] == slots.TRIAL and row[4] >= slots.TRIAL_BOOTS]:
+        may_load = tuple(good)  # cuts have used up the boots of the trial
     yield may_load
-    if [row for row in slots.status(NAME) if row[3] == slots.TRIAL and row[4] >= slots.TRIAL_BOOTS]:
-        may_load += (1,)  # cuts have used up its boots
     i = loaded()
     assert i in may_load, f"model {i} instead of {may_load}"
     with open("/p/other", "rb") as f:
         assert f.read() == BYSTANDER, "another file was damaged"
     # What takes the place of a model in trial leaves the good one behind it.
-    may_load = (i,) if slots.GOOD in [row[3] for row in slots.status(NAME) if row[7] == IDS[i]] else (i, 1)
+    may_load = (i, good[0]) if good and i not in good else (i,)
     yield may_load
     for step in update(3):
-        yield may_load + (3,) if step == "accepting" else (3,)
+        yield (3,) if step == "accepted" else (3,) + may_load  # noqa: RUF005 (not on MicroPython)
     power_on(flash)
     assert loaded() == 3
     assert attn8.confirm()
@@ -189,19 +214,20 @@ def recover(flash, may_load):
     yield (3,)
 
 
-def base(block_bytes, n_bytes):
-    """A board on which two updates have been made: model 1 is used, model 0 was before it."""
+def base(block_bytes, n_bytes, updates):
+    """A board on which these models were deployed, one after the other."""
     flash = Flash(bytearray(n_bytes), block_bytes)
     FS.mkfs(flash)
     power_on(flash)
     with open("/p/other", "wb") as f:
         f.write(BYSTANDER)
-    for i in range(2):
+    for i in updates:
         for _ in update(i):
             pass
         loaded()
         attn8.confirm()
-    return flash
+    flash.free_bytes = free_bytes()
+    return flash.copy()
 
 
 def kinds(block_bytes):
@@ -235,7 +261,8 @@ def try_recovery(count, flash, may_load, what, at=None, kind="whole"):
     """Recovers once, perhaps with a cut; returns what a later recovery needs, or None after a failure."""
     flash.at, flash.kind, flash.n = at, kind, 0
     try:
-        return run(flash, lambda flash: recover(flash, may_load))
+        reached, _ = run(flash, lambda flash: recover(flash, may_load))
+        return reached or may_load
     except Exception as e:
         count.fail(what, at, kind, repr(e))
         return None
@@ -248,7 +275,7 @@ def sweep(scenario, start, stride, depth):
     run(flash, scenario)
     n_ops, i = flash.n, 0
     for kind in kinds(start.block_bytes):
-        for at in range(0 if kind == "whole" else 1, n_ops + 1):
+        for at in range(1, n_ops + 1):
             i += 1
             if i % stride:
                 continue
@@ -262,7 +289,7 @@ def sweep(scenario, start, stride, depth):
                 nested(count, after, may_load, what, stride)
             flash = after.copy()
             try_recovery(count, flash, may_load, what)
-            count.leaked = max(count.leaked, free_at_start - flash.free_bytes)
+            count.leaked = max(count.leaked, start.free_bytes - flash.free_bytes)
             gc.collect()
     return count, n_ops
 
@@ -278,16 +305,22 @@ def nested(count, after, may_load, what, stride):
         reached = try_recovery(count, flash, may_load, what, at, choices[(at + count.cuts) % len(choices)])
         count.nested += 1
         if reached:
-            try_recovery(count, flash.copy(), reached[0], what + (at,))
+            try_recovery(count, flash.copy(), reached, [what, at])
+
+
+def main(file_system, *numbers):
+    global FS
+    FS = {"lfs": vfs.VfsLfs2, "fat": vfs.VfsFat}[file_system]
+    block_bytes, disk_bytes, stride, depth = map(int, numbers)
+    for i in range(4):
+        with open(f"{i}.a8", "rb") as f:
+            MODELS.append(f.read())
+        IDS.append("".join([f"{b:02x}" for b in MODELS[i][16:24]]))
+    for scenario, updates in SCENARIOS:
+        count, n_ops = sweep(scenario, base(block_bytes, disk_bytes, updates), stride, depth)
+        print(scenario.__name__, "operations", n_ops, "cuts", count.cuts, "nested", count.nested, end=" ")
+        print("failures", count.failures, "leaked", count.leaked)
 
 
 if __name__ == "__main__":
-    FS = {"lfs": vfs.VfsLfs2, "fat": vfs.VfsFat}[sys.argv[1]]
-    block_bytes, stride, depth = int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    start = base(block_bytes, 64 * 1024 if block_bytes == 512 else 256 * 1024)
-    power_on(start)
-    free_at_start = free_bytes()
-    for scenario in SCENARIOS:
-        count, n_ops = sweep(scenario, start, stride, depth)
-        print(scenario.__name__, "operations", n_ops, "cuts", count.cuts, "nested", count.nested, end=" ")
-        print("failures", count.failures, "leaked", count.leaked)
+    main(*sys.argv[1:])
