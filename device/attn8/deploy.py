@@ -16,7 +16,7 @@ from .tables import ERR_SLOT
 
 _CHUNK_BYTES = 512
 _ERR_LENGTH, _ERR_CRC = 4, 5  # format.py, which has them, is large
-_MAX_SEQUENCE = (1 << 30) - 1  # a small int on every board
+_MAX_SEQUENCE = 0x3FFFFFFF  # a small int on every board
 
 
 def status(name):
@@ -136,11 +136,11 @@ def accept(name, path, confirm=False):
     if not slot.header:
         slot.length = slot.file_bytes or 0  # so that the checks say what is wrong with it
     slot.open(key_of(name), True)
-    sequence = 1 + max([s.sequence for s in slots])
-    if sequence > _MAX_SEQUENCE:
-        raise ModelError(ERR_SLOT, name, f"sequence {sequence}", f"at most {_MAX_SEQUENCE}: remove both slot files")
-    slot.append(sequence, GOOD if confirm else TRIAL)
-    return slot.index, sequence
+    newest = slots[0].sequence
+    if newest >= _MAX_SEQUENCE:
+        raise ModelError(ERR_SLOT, name, f"sequence {newest}", "a smaller one: remove both slot files")
+    slot.append(newest + 1, GOOD if confirm else TRIAL)
+    return slot.index, newest + 1
 
 
 def rollback(name):

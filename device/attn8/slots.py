@@ -84,7 +84,7 @@ class Slot:
         if len(header) < _HEADER_BYTES or header[:4] != b"ATN8":
             return
         low, high = unpack("<HH", header[8:12])
-        if not _HEADER_BYTES <= high << 16 | low <= self.file_bytes:
+        if high > 256 or not _HEADER_BYTES <= high << 16 | low <= self.file_bytes:
             return
         self.header, self.length = header, high << 16 | low
         f.seek(self.length)

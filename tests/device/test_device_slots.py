@@ -378,6 +378,16 @@ def test_records_out_of_range_do_not_count():
         assert states(name)[1] == (TRIAL, 0)
 
 
+def test_the_last_sequence_of_all_is_told():
+    name = with_old()
+    copied(name, NEW, 0x3FFFFFFF, GOOD)
+    assert is_loaded(name, NEW)
+    at = sent(name, OTHER)
+    e = raises(attn8.ModelError, slots.accept, name, at)
+    assert e.code == 38 and "got sequence 1073741823, expected a smaller one: remove both slot files" in str(e)
+    assert is_loaded(name, NEW)
+
+
 def test_a_record_that_another_model_left_behind_does_not_count():
     old, new = read("int16.a8"), read("strict.a8")
     assert len(old) == len(new)

@@ -42,11 +42,11 @@ class Flash:
         self.block_bytes = block_bytes
         self.n, self.at, self.kind = 0, at, kind
         self.dead = self.over = False
-        self.free_bytes = 0
+        self.lost_bytes = 0
 
     def copy(self):
         other = Flash(bytearray(self.data), self.block_bytes)
-        other.free_bytes = self.free_bytes
+        other.lost_bytes = self.lost_bytes
         return other
 
     def readblocks(self, block, buffer, offset=0):
@@ -184,7 +184,7 @@ def run(flash, scenario):
             raise
     cut = flash.dead
     if not cut:
-        flash.free_bytes = free_bytes()
+        flash.lost_bytes = lost_bytes()
     flash.over = True
     return may_load, cut
 
@@ -226,7 +226,7 @@ def base(block_bytes, n_bytes, updates):
             pass
         loaded()
         attn8.confirm()
-    flash.free_bytes = free_bytes()
+    flash.lost_bytes = lost_bytes()
     return flash.copy()
 
 
@@ -240,16 +240,19 @@ def kinds(block_bytes):
             yield "erased", n
 
 
-def free_bytes():
+def lost_bytes():
+    """Returns the bytes of the disk that are neither free nor in a file; folders and the like have some."""
     stat = os.statvfs("/p")
-    return stat[0] * stat[3]
+    cluster = stat[0]
+    files = sum([(entry[3] + cluster - 1) // cluster for entry in os.ilistdir("/p")])
+    return cluster * (stat[2] - stat[3] - files)
 
 
 class Count:
-    """What was tried: cuts, cuts of recoveries, failures, and the most bytes of the file system that a cut cost."""
+    """What was tried: cuts, cuts of recoveries, failures, and the most bytes of the disk that a cut cost."""
 
     def __init__(self):
-        self.cuts = self.nested = self.failures = self.leaked = 0
+        self.cuts = self.nested = self.failures = self.lost = 0
 
     def fail(self, *what):
         self.failures += 1
@@ -289,7 +292,7 @@ def sweep(scenario, start, stride, depth):
                 nested(count, after, may_load, what, stride)
             flash = after.copy()
             try_recovery(count, flash, may_load, what)
-            count.leaked = max(count.leaked, start.free_bytes - flash.free_bytes)
+            count.lost = max(count.lost, flash.lost_bytes - start.lost_bytes)
             gc.collect()
     return count, n_ops
 
@@ -319,7 +322,7 @@ def main(file_system, *numbers):
     for scenario, updates in SCENARIOS:
         count, n_ops = sweep(scenario, base(block_bytes, disk_bytes, updates), stride, depth)
         print(scenario.__name__, "operations", n_ops, "cuts", count.cuts, "nested", count.nested, end=" ")
-        print("failures", count.failures, "leaked", count.leaked)
+        print("failures", count.failures, "lost", count.lost)
 
 
 if __name__ == "__main__":
