@@ -33,7 +33,8 @@ class Flash:
 
     Attributes:
         n: operations so far.    at: the operation, from 1, at which the power fails.
-        kind: what is left of it: "whole", ("first", n bytes), ("last", n bytes), ("erased", n bytes: the rest is 255).
+        kind: what is left of it: "whole", ("first", n bytes), ("last", n bytes), ("erased", n bytes: the rest is 255);
+            or of all since the last sync, as of a disk with a memory of its own: ("some", number of the choice).
         dead: the power has failed.    over: nobody looks any more but files that are given back to the heap.
     """
 
@@ -42,6 +43,7 @@ class Flash:
         self.block_bytes = block_bytes
         self.n, self.at, self.kind = 0, at, kind
         self.dead = self.over = False
+        self.unsynced = []  # (address, bytes before, bytes after)
         self.lost_bytes = 0
 
     def copy(self):
@@ -59,6 +61,8 @@ class Flash:
         return self._change(block * self.block_bytes + offset, buffer)
 
     def ioctl(self, op, block):
+        if op == 3 and not self.dead:
+            self.unsynced.clear()
         if op == 4:
             return len(self.data) // self.block_bytes
         if op == 5:
@@ -74,10 +78,26 @@ class Flash:
         self.n += 1
         if self.n == self.at:
             self.dead = True
-            if self.kind != "whole":
+            if self.kind != "whole" and self.kind[0] != "some":
                 new = self._torn(at, new)
+        if self.kind[0] == "some":
+            self.unsynced.append((at, bytes(self.view[at : at + len(new)]), bytes(new)))
         self.view[at : at + len(new)] = new
-        return -_EIO if self.dead else 0
+        if self.dead:
+            self._forget()
+            return -_EIO
+        return 0
+
+    def _forget(self):
+        """Loses about half of what was not synced."""
+        for at, before, _ in reversed(self.unsynced):
+            self.view[at : at + len(before)] = before
+        random = self.n + 7919 * self.kind[1] if self.unsynced else 0
+        for at, _, after in self.unsynced:
+            random = random * 75 % 65537
+            if random & 64:
+                self.view[at : at + len(after)] = after
+        self.unsynced.clear()
 
     def _torn(self, at, new):
         """Returns what a block holds after half a write."""
@@ -238,6 +258,9 @@ def kinds(block_bytes):
     if FS is vfs.VfsLfs2:  # a FAT file system without a spare block cannot survive this in its own tables
         for n in (0, 13):
             yield "erased", n
+    else:  # LittleFS is for flash, which keeps the order
+        for n in range(4):
+            yield "some", n
 
 
 def lost_bytes():
