@@ -58,7 +58,7 @@ while worked < 3:
     m = attn8.load("g")
     print(int(done), now, outputs[bytes(m.run(x))])
     m = None
-    free += 3
+    free += 7
 """
 
 
