@@ -271,3 +271,26 @@ def _raw_pty():
     tty.setraw(slave)
     os.set_blocking(master, False)
     return master, slave
+
+
+@contextlib.contextmanager
+def answering(reply):
+    """Gives the port of a device that is no MicroPython: it answers whatever it is sent with the same bytes."""
+    host, plug = _raw_pty()
+    stop = threading.Event()
+
+    def answer():
+        while not stop.is_set():
+            if select.select([host], [], [], _SLICE_S)[0]:
+                os.read(host, 4096)
+                os.write(host, reply)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield os.ttyname(plug)
+    finally:
+        stop.set()
+        thread.join()
+        os.close(host)
+        os.close(plug)

@@ -108,7 +108,7 @@ def _run(function, output, verbose, arguments):
         if verbose:
             raise
         click.echo(f"attn8: {one_line(error)}", err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(getattr(error, "exit_code", EXIT_FAILED))
     except ModuleNotFoundError as error:
         if verbose or error.name != "torch":
             raise
