@@ -443,6 +443,29 @@ def build_native(output, mpy_dir, archs, all_, out):
     output.result(native_build.build(mpy_dir, archs, out, output.say, partial=all_), native_build.render)
 
 
+_PORT = "Board: device path, a0, u0, id:SERIAL, auto, socket://HOST:PORT. Without it the only one that is plugged in"
+_port = click.option("--port", "-p", help=f"{_PORT}.")
+_ports = click.option("--port", "-p", "ports", multiple=True, help=f"{_PORT}; may be repeated.")
+
+
+@verb("devices", "attn8 devices", _ports)
+def devices(output, ports):
+    """Show the boards that are plugged in: firmware, whether _attn8 is there, models. A program there starts anew."""
+    from .boards import facts
+
+    found = {"devices": facts.devices(ports)}
+    output.result(found, facts.render_devices)
+    _fail_with([device["error"] for device in found["devices"] if "error" in device])
+
+
+def _fail_with(errors):
+    """Says what went wrong on some of several boards, and exits 1 if anything did."""
+    for error in errors:
+        click.echo(f"attn8: {one_line(error)}", err=True)
+    if errors:
+        sys.exit(EXIT_FAILED)
+
+
 @cli.group("data", cls=_Verbs)
 def data_verbs():
     """Look at recordings before training on them."""

@@ -10,6 +10,15 @@ from attn8.boards import DoesNotFitError, link
 from attn8.boards.link import LinkError, Port, RemoteError, find_device, open_link
 from board import Board, answering
 
+_NO_CRC32 = """
+import sys
+class Binascii:
+    def __init__(self):
+        from binascii import a2b_base64
+        self.a2b_base64 = a2b_base64
+sys.modules["binascii"] = Binascii()
+"""
+
 
 @pytest.fixture(scope="module")
 def board():
@@ -63,8 +72,7 @@ def test_file_that_arrives_damaged_is_an_error(board):
 
 
 def test_crc_needs_no_crc32():
-    without = "import sys\nclass B:\n def __init__(self):\n  from binascii import a2b_base64 as a\n  self.a2b_base64 = a\n"
-    with Board(firmware=f"{without}sys.modules['binascii'] = B()\n") as board, open_link(board.port) as link:
+    with Board(firmware=_NO_CRC32) as board, open_link(board.port) as link:
         with pytest.raises(RemoteError):
             link.exec("from binascii import crc32")
         link.put(b"123456789", "/nine")

@@ -214,7 +214,7 @@ class Link:
         self.transport.serial.write(_CTRL_D)
         for ending in (_SOFT_REBOOT, _RAW_REPL):
             if not self._until(ending, _BOOT_S).endswith(ending):
-                raise LinkError(f"{self.device}: no raw REPL {_BOOT_S} s after a soft reset; does boot.py end? {_RESET}")
+                raise LinkError(f"{self.device}: no REPL {_BOOT_S} s after a soft reset; does boot.py end? {_RESET}")
 
     def restart(self):
         """Soft reset: an empty heap, boot.py but not main.py."""
