@@ -15,6 +15,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 import threading
@@ -28,6 +29,7 @@ FLASH_BYTES = 1 << 20
 HEAP_BYTES = 512 * 1024  # objects of a 64-bit build are twice as large as those of a board
 _CTRL_C = b"\x03"
 _SLICE_S = 0.02
+_SWITCH_S = 0.0001  # the thread of a board answers at once, though the host program runs in the same process
 _MOUNTED = "\x00mounted\x00"  # from here on a program takes Ctrl-C
 _KEPT_BYTES = 1 << 16  # of output that nobody reads; a board's USB drops it sooner
 _BLOCK_BYTES = {"lfs": 4096, "fat": 512}
@@ -43,17 +45,14 @@ def _board():
         def writeblocks(self, n, buffer, offset=0):
             self.file.seek(n * {block} + offset)
             self.file.write(buffer)
-            self.file.flush()
         def ioctl(self, op, argument):
             return {{4: {blocks}, 5: {block}}}.get(op, 0)
-    kind, disk = vfs.{kind}, Disk()
-    try:
-        files = kind(disk)
-    except OSError:
-        kind.mkfs(disk)
-        files = kind(disk)
+    disk, first = Disk(), bytearray(64)
+    disk.readblocks(0, first)
+    if first == bytes([255]) * 64:
+        vfs.{kind}.mkfs(disk)
     vfs.umount("/")
-    vfs.mount(files, "/")
+    vfs.mount(vfs.{kind}(disk), "/")
     os.chdir("/")
     sys.path[:] = ["", ".frozen", "/lib"]
 _board()
@@ -128,6 +127,7 @@ class Board:
         self._waiting = {self._ours: b"", self._host: b""}
 
     def __enter__(self):
+        sys.setswitchinterval(_SWITCH_S)
         self._start(raw=False)
         self._thread = threading.Thread(target=self._pump, daemon=True)
         self._thread.start()
@@ -182,7 +182,7 @@ class Board:
         """Returns what the program printed behind the mark, so far."""
         text, mark, end = b"", _MOUNTED.encode(), time.monotonic() + 30
         while mark not in text:
-            if time.monotonic() > end or self._process.poll() is not None:
+            if time.monotonic() > end or self._process.poll() is not None or b">>> " in text:
                 raise RuntimeError(f"the test board did not start: {text!r}")
             if select.select([self._ours], [], [], _SLICE_S)[0]:
                 text += os.read(self._ours, 4096)

@@ -466,6 +466,25 @@ def _fail_with(errors):
         sys.exit(EXIT_FAILED)
 
 
+@verb(
+    "install",
+    "attn8 install --port a0\n  attn8 install --native build/native",
+    _port,
+    click.option("--native", type=click.Path(exists=True, file_okay=False), help="Folder of native modules."),
+    click.option("--pure", is_flag=True, help="No native module: viper code or bytecode only."),
+)
+def install(output, port, native, pure):
+    """Put attn8 and the native module that fits on a board, and run golden vectors there."""
+    from .boards import install as boards
+    from .progress import TransferBars
+
+    if native and pure:
+        raise click.UsageError("--native and --pure exclude each other")
+    with TransferBars(output.progress) as advance:
+        found = boards.install(port, native, pure, output.say, lambda *step: advance(port or "board", *step))
+    output.result(found, boards.render)
+
+
 @cli.group("data", cls=_Verbs)
 def data_verbs():
     """Look at recordings before training on them."""

@@ -1,7 +1,9 @@
-"""The progress bar of a training."""
+"""Progress bars: of a training, and of files on their way to boards."""
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .terminal import printable
 
 
 class ProgressBar:
@@ -29,3 +31,28 @@ class ProgressBar:
         accuracy, f1 = metrics[f"{part}_accuracy"], metrics[f"{part}_macro_f1"]
         figures = f"loss {metrics['loss']:.3f}  {part} accuracy {accuracy:.1%}  macro-F1 {f1:.3f}"
         self.bar.update(self.task, advance=1, figures=figures)
+
+
+class TransferBars:
+    """Context manager that gives ``advance(board, what, bytes done, bytes in all)``: a bar a board.
+
+    Args:
+        shown: False draws nothing.
+    """
+
+    def __init__(self, shown):
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
+        self.tasks = {}
+
+    def __enter__(self):
+        self.bar.start()
+        return self.advance
+
+    def __exit__(self, *exception):
+        self.bar.stop()
+
+    def advance(self, board, what, done, total):
+        if board not in self.tasks:
+            self.tasks[board] = self.bar.add_task("", total=total)
+        self.bar.update(self.tasks[board], completed=done, total=total, description=printable(f"{board} {what}"))

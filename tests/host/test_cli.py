@@ -22,6 +22,8 @@ VERBS = [
     "run",
     "bench",
     "build-native",
+    "devices",
+    "install",
     "data",
     "new",
 ]

@@ -40,6 +40,14 @@ def test_code_runs_and_values_come_back(board):
         assert link.eval("1") == 1
 
 
+def test_fat_has_folders_too():
+    with Board(kind="fat") as board, open_link(board.port) as link:
+        link.mkdir("/data/deep")
+        link.put(b"one", "/data/deep/file")
+        assert link.listdir("/data/deep/") == [("file", False, 3)]
+        assert [row[:2] for row in link.listdir()] == [("data", True)]
+
+
 @pytest.mark.parametrize("n_bytes", [0, 1, 767, 768, 769, 5000])
 def test_file_arrives_whole(board, n_bytes):
     data, steps = bytes(i * 7 & 255 for i in range(n_bytes)), []

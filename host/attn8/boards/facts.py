@@ -119,11 +119,10 @@ def _attn8():
   import attn8
  except ImportError as e:
   return None
- error = ""
  try:
   import _attn8
  except (ImportError, ValueError) as e:
-  return attn8.__version__, attn8.backend, "", repr(e)
+  return attn8.__version__, attn8.backend, "", type(e).__name__ + ": " + str(e)
  return attn8.__version__, attn8.backend, "file" if hasattr(_attn8, "__file__") else "firmware", ""
 print(_attn8())
 """

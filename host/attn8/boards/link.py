@@ -305,7 +305,7 @@ class Link:
 
     def listdir(self, path="/"):
         """Returns [(name, is_folder, bytes)] of a folder, sorted."""
-        return sorted(self.literal(self.exec(_LIST.format(path=path.rstrip("/") + "/"))))
+        return sorted(self.literal(self.exec(_LIST.format(path=path.rstrip("/")))))
 
     def stat(self, path):
         """Returns (is_folder, bytes) of a file or folder, None if it is not there."""
@@ -399,8 +399,8 @@ _LIST = """
 import os
 def _l(path):
  found = []
- for name in os.listdir(path):
-  s = os.stat(path + name)
+ for name in os.listdir(path or "/"):
+  s = os.stat(path + "/" + name)
   found.append((name, bool(s[0] & 0x4000), s[6]))
  return found
 print(_l({path!r}))
