@@ -5,6 +5,7 @@ import time
 import zlib
 
 import pytest
+from mpremote.transport_serial import SerialTransport
 
 from attn8.boards import DoesNotFitError, link
 from attn8.boards.link import LinkError, Port, RemoteError, find_device, open_link
@@ -161,10 +162,12 @@ def test_cable_pulled_is_an_error_and_no_wait(monkeypatch):
         assert time.monotonic() - begin < 20
 
 
-def test_board_that_stalls_is_an_error(monkeypatch):
+def test_board_that_stalls_is_an_error(monkeypatch, capfd):
     monkeypatch.setattr(link, "_READ_S", 0.5)
+    monkeypatch.setattr(SerialTransport.read_until, "__defaults__", (1, None, None))
     with Board() as board, open_link(board.port) as opened:
         opened.exec("print(0)")
         board.to_host = lambda data: None
         with pytest.raises(LinkError, match="stopped answering while running a command"):
             opened.exec("print(1)", timeout=1)
+    assert capfd.readouterr() == ("", "")

@@ -123,15 +123,20 @@ def open_link(port=None, restart=True):
 def _open(device):
     """Returns mpremote's transport of a device."""
     import serial
+    from mpremote import transport_serial
     from mpremote.transport import TransportError
-    from mpremote.transport_serial import SerialTransport
 
+    transport_serial.print = _print_nothing
     try:
-        transport = SerialTransport(device, baudrate=_BAUD, timeout=_READ_S)
+        transport = transport_serial.SerialTransport(device, baudrate=_BAUD, timeout=_READ_S)
         transport.serial.write_timeout = _WRITE_S
         return transport
     except (TransportError, serial.SerialException, OSError, ValueError):
         raise LinkError(_why_closed(device)) from None
+
+
+def _print_nothing(*_):
+    """In place of print in mpremote, which shows what it got before it raises: stdout is for results."""
 
 
 def _why_closed(device):
