@@ -29,6 +29,7 @@ FLASH_BYTES = 1 << 20
 HEAP_BYTES = 512 * 1024  # objects of a 64-bit build are twice as large as those of a board
 _CTRL_C = b"\x03"
 _SLICE_S = 0.02
+_BOOT_S = 0.5
 _SWITCH_S = 0.0001  # the thread of a board answers at once, though the host program runs in the same process
 _MOUNTED = "\x00mounted\x00"  # from here on a program takes Ctrl-C
 _KEPT_BYTES = 1 << 16  # of output that nobody reads; a board's USB drops it sooner
@@ -100,18 +101,22 @@ class Board:
         flash_bytes: of the file system.    heap_bytes: of MicroPython.    kind: "lfs" or "fat".
         pretend: dict of fields of sys.implementation that this board claims to have, and "platform".
         firmware: more MicroPython that runs before boot.py, such as a change of a module.
+        flash: what ``flash()`` of another board returned, to begin with.
 
     Attributes:
         port: device path for the host.    to_board, to_host: functions that are given what passes, bytes, and return
         what goes on: None of it, all, or something else.    n_resets: soft resets so far.
     """
 
-    def __init__(self, flash_bytes=FLASH_BYTES, heap_bytes=HEAP_BYTES, kind="lfs", pretend=None, firmware=""):
+    def __init__(
+        self, flash_bytes=FLASH_BYTES, heap_bytes=HEAP_BYTES, kind="lfs", pretend=None, firmware="", flash=None
+    ):
         self.program, self.heap_bytes, self.n_resets = need("micropython"), heap_bytes, 0
         self.to_board = self.to_host = lambda data: data
         self._folder = tempfile.TemporaryDirectory(prefix="attn8_")
         self._disk = Path(self._folder.name, "flash")
-        self._disk.write_bytes(b"\xff" * flash_bytes)
+        flash_bytes = len(flash) if flash else flash_bytes
+        self._disk.write_bytes(flash or b"\xff" * flash_bytes)
         block, pretend = _BLOCK_BYTES[kind], dict(pretend or {})
         self._boot = {
             **{"disk": str(self._disk), "block": block, "blocks": flash_bytes // block},
@@ -157,6 +162,13 @@ class Board:
         self._stop.clear()
         self.__enter__()
 
+    def boot(self):
+        """Cuts the power and waits until main.py has ended, or runs for a while."""
+        self.cut_power()
+        end = time.monotonic() + _BOOT_S
+        while b">>> " not in self._seen and time.monotonic() < end:
+            time.sleep(_SLICE_S)
+
     def flash(self):
         """Returns the bytes of the file system."""
         return self._disk.read_bytes()
@@ -169,6 +181,8 @@ class Board:
         boot = Path(self._folder.name, "start.py")
         boot.write_text(_BOOT.format(main=not raw, mounted=_MOUNTED, **self._boot), encoding="utf-8")
         termios.tcflush(self._its, termios.TCIOFLUSH)
+        while select.select([self._ours], [], [], 0)[0]:
+            os.read(self._ours, 4096)
         self._process = subprocess.Popen(
             [self.program, "-X", f"heapsize={self.heap_bytes}", "-i", str(boot)],
             **{"stdin": self._its, "stdout": self._its, "stderr": self._its, "cwd": self._folder.name},

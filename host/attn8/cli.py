@@ -485,6 +485,54 @@ def install(output, port, native, pure):
     output.result(found, boards.render)
 
 
+@verb(
+    "deploy",
+    "attn8 deploy gesture.a8 --port a0\n  attn8 deploy gesture.a8 --port a0 --port a1 --confirm",
+    _file,
+    _ports,
+    click.option("--name", help="Name of the slots on the board, by default that of the file."),
+    click.option("--confirm", is_flag=True, help="No trial: the model is good at once."),
+    click.option("--key", type=click.Path(exists=True, dir_okay=False), help="Sign it with this key, NAME.key there."),
+)
+def deploy(output, file, ports, name, confirm, key):
+    """Bring a model to boards: into the slot to spare, tested there, then active; a cut cable costs nothing."""
+    from .boards import deploy as boards
+    from .progress import TransferBars
+
+    with TransferBars(output.progress) as advance:
+        found = boards.on_each(
+            ports,
+            lambda port: boards.deploy(file, port, name, confirm, key, lambda *step: advance(port or "board", *step)),
+        )
+    output.result({"boards": found}, lambda f: "\n".join(map(boards.render_deployed, f["boards"])))
+    _fail_with([board["error"] for board in found if "error" in board])
+    if any(board["state"] == "trial" for board in found):
+        output.say("in trial: it becomes good by attn8.confirm() or after enough windows, else the board goes back")
+
+
+_slot_name = click.argument("name", required=False, metavar="[NAME]")
+
+
+@verb("rollback", "attn8 rollback gesture --port a0", _slot_name, _ports)
+def rollback(output, name, ports):
+    """Go back to the model that boards had before the last deploy."""
+    from .boards import deploy as boards
+
+    found = boards.on_each(ports, lambda port: boards.rollback(port, name))
+    output.result({"boards": found}, lambda f: "\n".join(map(boards.render_rolled_back, f["boards"])))
+    _fail_with([board["error"] for board in found if "error" in board])
+
+
+@verb("status", "attn8 status --port a0", _slot_name, _ports)
+def status(output, name, ports):
+    """Show the slots on boards: which model is active, which is in trial, which can be gone back to."""
+    from .boards import deploy as boards
+
+    found = boards.on_each(ports, lambda port: boards.status(port, name))
+    output.result({"boards": found}, lambda f: boards.render_status(f["boards"]))
+    _fail_with([board["error"] for board in found if "error" in board])
+
+
 @cli.group("data", cls=_Verbs)
 def data_verbs():
     """Look at recordings before training on them."""

@@ -24,6 +24,9 @@ VERBS = [
     "build-native",
     "devices",
     "install",
+    "deploy",
+    "rollback",
+    "status",
     "data",
     "new",
 ]
