@@ -29,6 +29,7 @@ FLASH_BYTES = 1 << 20
 HEAP_BYTES = 512 * 1024  # objects of a 64-bit build are twice as large as those of a board
 _CTRL_C = b"\x03"
 _SLICE_S = 0.02
+_ARRIVAL_S = 0.005  # until what is written to a pty counts as unread at its other end
 _BOOT_S = 0.5
 _SWITCH_S = 0.0001  # the thread of a board answers at once, though the host program runs in the same process
 _MOUNTED = "\x00mounted\x00"  # from here on a program takes Ctrl-C
@@ -260,6 +261,7 @@ class Board:
 
     def _interrupt(self):
         """Sends the signal if nobody reads the Ctrl-C: a program runs."""
+        time.sleep(_ARRIVAL_S)
         end = time.monotonic() + _SLICE_S
         while self._unread():
             if time.monotonic() > end:
