@@ -533,6 +533,20 @@ def status(output, name, ports):
     _fail_with([board["error"] for board in found if "error" in board])
 
 
+@verb(
+    "repl",
+    "attn8 repl --port a0 --model gesture.a8",
+    _port,
+    click.option("--model", metavar="FILE", help="A file here, or a slot name on the board; it becomes m."),
+    click.option("--folder", type=click.Path(exists=True, file_okay=False), help="To mount, by default the model's."),
+)
+def repl(output, port, model, folder):
+    """Talk to a board: a folder of yours mounted there, attn8 imported, the model loaded as m."""
+    from .boards import repl as boards
+
+    boards.repl(port, model, folder, output.say)
+
+
 @cli.group("data", cls=_Verbs)
 def data_verbs():
     """Look at recordings before training on them."""

@@ -27,6 +27,7 @@ VERBS = [
     "deploy",
     "rollback",
     "status",
+    "repl",
     "data",
     "new",
 ]

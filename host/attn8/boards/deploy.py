@@ -50,7 +50,7 @@ def deploy(file, port=None, name=None, confirm=False, key=None, progress=None):
     model = reference.parse(data)
     signed = data + (hmac.digest(Path(key).read_bytes(), data, hashlib.sha256) if key else b"")
     with open_link(port) as link:
-        facts, package = read_facts(link), _package(link)
+        facts, package = read_facts(link), check_package(link)
         slots = read_slots(link, name)
         _check_flash(link, facts, name, slots, len(signed))
         _check_heap(link, package, len(data), model.arena_bytes)
@@ -79,8 +79,8 @@ def slot_name(file, name=None):
     return found
 
 
-def _package(link):
-    """Returns the Package of a board that has slots."""
+def check_package(link):
+    """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
     install = f"attn8 install --port {link.device}"
     try:
         package = read_package(link)
@@ -186,7 +186,7 @@ def rollback(port=None, name=None):
         DeployError: if there is none to go back to.    LinkError.
     """
     with open_link(port) as link:
-        _package(link)
+        check_package(link)
         name = name or _only_name(link)
         try:
             link.exec(f"{_SLOTS}_s.rollback({name!r})", _BOARD_S)
@@ -203,7 +203,7 @@ def status(port=None, name=None):
     facts.read_slots tells, of each name or of one). Raises DeployError without attn8 there.    LinkError.
     """
     with open_link(port) as link:
-        facts, package = read_facts(link), _package(link)
+        facts, package = read_facts(link), check_package(link)
         names = [name] if name else _names(link)
         slots = [{"slots": n, **row} for n in names for row in read_slots(link, n)]
     head = {"port": link.device, "machine": facts.machine, "firmware": facts.firmware}
