@@ -245,11 +245,13 @@ class Board:
 
     def _from_host(self, data):
         data = self.to_board(data) or b""
-        *before, last = data.split(_CTRL_C)
-        for part in before:
-            self._put(part + _CTRL_C)
+        typed = next((start for start in (b"\r" + _CTRL_C, _CTRL_C) if data.startswith(start)), b"")
+        if typed == _CTRL_C != data:  # a byte of a file that is served to the board
+            typed = b""
+        self._put(typed)
+        if typed:
             self._interrupt()
-        self._put(last)
+        self._put(data[len(typed) :])
 
     def _put(self, data):
         self._waiting[self._ours] += data

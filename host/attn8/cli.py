@@ -547,6 +547,22 @@ def repl(output, port, model, folder):
     boards.repl(port, model, folder, output.say)
 
 
+@verb(
+    "test",
+    "attn8 test --port a0\n  attn8 test model stream --port a0",
+    click.argument("names", nargs=-1, metavar="[NAME]..."),
+    _port,
+)
+def test(output, names, port):
+    """Run the tests of the device package, and golden vectors, on a board; nothing stays there."""
+    from .boards import testing
+
+    found = testing.device_test(port, names, output.say)
+    output.result(found, testing.render)
+    if not testing.passed(found):
+        sys.exit(EXIT_FAILED)
+
+
 @cli.group("data", cls=_Verbs)
 def data_verbs():
     """Look at recordings before training on them."""

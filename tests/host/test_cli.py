@@ -28,6 +28,7 @@ VERBS = [
     "rollback",
     "status",
     "repl",
+    "test",
     "data",
     "new",
 ]
