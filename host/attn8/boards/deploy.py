@@ -277,7 +277,7 @@ def render_status(found):
 
     table = Table(box=None, pad_edge=False)
     for column in ("port", "slots", "", "state", "boots", "sequence", "model", "version", "id", "bytes"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for board in found:
         for row in board.get("slots", ()):
             numbers = row["state"], str(row["boots"]), str(row["sequence"])

@@ -109,7 +109,7 @@ def read_facts(link):
         flash_free=files and files[1] * files[2],
         block_bytes=files[0] if files else 512,
         path=path,
-        is_computer=link.is_computer or platform in COMPUTERS,
+        is_computer=link.is_pty or platform in COMPUTERS,
     )
 
 
@@ -251,7 +251,7 @@ def render_devices(found):
 
     table = Table(box=None, pad_edge=False)
     for name in ("port", "firmware", "machine", "_attn8", "model", "version", "id"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for device in found["devices"]:
         if "error" in device:
             table.add_row(device["port"], "cannot be read")

@@ -156,13 +156,13 @@ class Link:
 
     Attributes:
         device: path or URL.    was_running: whether a program ran when the link was opened; close starts it again.
-        is_computer: True for a pty or socket, whose times say nothing about a board.
+        is_pty: whether a program of a computer is at the other end, whose times say nothing about a board.
     """
 
     def __init__(self, device):
         self.device, self.was_running = device, False
         self.transport = _open(device)
-        self.is_computer = self.transport.is_pty or "://" in device
+        self.is_pty = self.transport.is_pty
 
     def __enter__(self):
         return self
