@@ -31,7 +31,7 @@ class Fault:
     """Does one thing to the bytes that pass in one direction, at one of them.
 
     Args:
-        kind: of KINDS.    at: which byte.    seed: of the bit that is flipped and how many bytes are dropped or doubled.
+        kind: of KINDS.    at: which byte.    seed: of the bit that is flipped, of how many bytes are lost or doubled.
     """
 
     def __init__(self, kind, at, seed):

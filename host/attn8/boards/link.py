@@ -23,6 +23,7 @@ _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 _RAW_REPL, _SOFT_REBOOT = b"raw REPL; CTRL-B to exit\r\n", b"soft reboot\r\n"
 _SHORT = {"a": "/dev/ttyACM", "u": "/dev/ttyUSB", "c": "COM"}  # what mpremote calls them
 _NO_SPACE, _READ_ONLY = 28, 30
+_UNREADABLE = ("SyntaxError", "IndentationError", "NameError", "UnicodeError")
 _ERRNO_NAMES = {"ENOSPC": _NO_SPACE, "EROFS": _READ_ONLY}
 _RESET = "press its reset button or unplug it, then try again"
 
@@ -234,14 +235,21 @@ class Link:
             on_data: called with the bytes as they come; then nothing is returned.
 
         Raises:
-            RemoteError: if the code raises.    LinkError: if the board stops answering.
+            RemoteError: if the code raises.    LinkError: if the board stops answering, or cannot read it.
         """
         with self._told("running a command"):
             self.transport.exec_raw_no_follow(code)
             out, error = self.transport.follow(timeout, on_data)
         if error:
-            raise RemoteError(self.device, error.decode(errors="replace"))
+            self._blame(RemoteError(self.device, error.decode(errors="replace")))
         return "" if on_data else out.decode(errors="replace").replace("\r\n", "\n")
+
+    def _blame(self, error):
+        """Raises a RemoteError; where the board cannot read a command, the cable is at fault, not the command."""
+        files = [line for line in error.traceback.splitlines() if line.lstrip().startswith("File ")]
+        if error.kind in _UNREADABLE and (not files or "<stdin>" in files[-1]):
+            raise LinkError(f"{self.device}: a command arrived damaged ({error.kind}); {_CABLE}")
+        raise error
 
     def eval(self, expression, timeout=10):
         """Returns the value of an expression whose repr is a literal."""
@@ -274,9 +282,14 @@ class Link:
             self.exec("_f.close()")
         except RemoteError as error:
             self._give_up(path)
+            if error.kind == "ValueError":
+                raise self._damaged(path) from None
             raise self.file_error(error, path, len(data)) from None
         if check and self.crc(path) != (len(data), zlib.crc32(data)):
-            raise LinkError(f"{self.device}: {path} arrived damaged; {_CABLE}")
+            raise self._damaged(path)
+
+    def _damaged(self, path):
+        return LinkError(f"{self.device}: {path} arrived damaged; {_CABLE}")
 
     def _give_up(self, path):
         """Removes the part of a file that was written."""
