@@ -226,7 +226,7 @@ def test_heap_that_ends_while_the_model_is_loaded_does_not_fit(board, monkeypatc
     from attn8.boards import deploy
 
     monkeypatch.setattr(deploy, "_check_heap", lambda link, *_: link.exec("_s.submodule('loading').new_buffer = _no"))
-    monkeypatch.setattr(deploy, "_SLOTS", deploy._SLOTS + "def _no(n):\n raise MemoryError('no room')\n")
+    monkeypatch.setattr(deploy, "SLOTS", f"{deploy.SLOTS}\ndef _no(n):\n raise MemoryError('no room')\n")
     code, _, error = attn8("deploy", "gesture.a8", "--port", board.port)
     assert code == 3
     assert "too big for the heap: loading it failed (no room)" in error

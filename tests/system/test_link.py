@@ -93,6 +93,21 @@ def test_command_that_arrives_damaged_is_told_from_a_module_that_is_wrong(board)
             board.to_board = lambda data: data
 
 
+def test_answer_that_arrives_damaged_is_an_error(board):
+    with open_link(board.port) as link:
+        link.put(b"0123456789", "/digits")
+        for there, arrives in ((b"1234", b"1235"), (b"1234", b"124"), (b"1234", b""), (b"4 202 ", b"4 203 ")):
+            board.to_host = lambda data, there=there, arrives=arrives: data.replace(there, arrives)
+            with pytest.raises(LinkError, match=r"an answer arrived damaged \(.*check the cable"):
+                link.eval("1230 + 4")
+        for arrives in (b"00", b"0", b"zz"):
+            board.to_host = lambda data, arrives=arrives: data.replace(b"38", arrives)
+            with pytest.raises(LinkError, match="/digits arrived damaged; check the cable"):
+                link.get("/digits")
+        board.to_host = lambda data: data
+        assert link.get("/digits") == b"0123456789"
+
+
 def test_crc_needs_no_crc32():
     with Board(firmware=_NO_CRC32) as board, open_link(board.port) as link:
         with pytest.raises(RemoteError):

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from ..errors import Attn8Error
 from . import BoardError, DoesNotFitError
-from .facts import read_facts, read_package, read_slots
+from .facts import SLOTS, read_facts, read_package, read_slots
 from .link import RemoteError, open_link
 
-_SLOTS = "_s = __import__('attn8.slots', None, None, ('*',))\n"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
 _LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
 _BOARD_S = 300  # golden vectors of a large model in bytecode
@@ -54,7 +53,7 @@ def deploy(file, port=None, name=None, confirm=False, key=None, progress=None):
         slots = read_slots(link, name)
         _check_flash(link, facts, name, slots, len(signed))
         _check_heap(link, package, len(data), model.arena_bytes)
-        path = link.literal(link.exec(f"{_SLOTS}print(repr(_s.begin({name!r})))", _BOARD_S))
+        path = link.eval(f"_s.begin({name!r})", _BOARD_S, SLOTS)
         check = _send(link, path, signed, progress)
         row = _accept(link, name, path, confirm, model.id)
     before = next((s for s in slots if s["active"]), None)
@@ -91,7 +90,7 @@ def check_package(link):
     if package is None:
         raise DeployError(f"{link.device}: attn8 is not on the board: {install}")
     try:
-        link.exec(_SLOTS)
+        link.exec(SLOTS)
     except RemoteError as error:
         if error.kind != "ImportError":
             raise
@@ -123,14 +122,13 @@ def _try(sizes):
   return 0, free
  except MemoryError:
   return 1, free
-print(_try({sizes}))
 """
 
 
 def _check_heap(link, package, n_bytes, arena_bytes):
     """Raises DoesNotFitError if the board cannot hold the file and the arena, each in one piece."""
     sizes = [n_bytes, arena_bytes] + ([n_bytes] if package.backend == "python" else [])
-    failed, free = link.literal(link.exec(_TRY_HEAP.format(sizes=sizes)))
+    failed, free = link.eval(f"_try({sizes})", setup=_TRY_HEAP)
     if failed:
         raise _too_big(link, n_bytes, arena_bytes, free)
 
@@ -148,7 +146,7 @@ def _send(link, path, data, progress):
     link.put(data, path, progress and (lambda done, total: progress(path, done, total)), check=False)
     numbers = len(data), zlib.crc32(data), hashlib.sha256(data).digest()
     try:
-        return link.literal(link.exec(f"print(repr(_s.verify({path!r}, *{numbers!r})))", _BOARD_S))
+        return link.eval(f"_s.verify({path!r}, *{numbers!r})", _BOARD_S)
     except RemoteError as error:
         raise DeployError(
             f"{link.device}: the model arrived damaged ({error.message}); {_STAYS}; check the cable, then try again"
@@ -158,7 +156,7 @@ def _send(link, path, data, progress):
 def _accept(link, name, path, confirm, identity):
     """Lets the board test the model and switch to it. Returns the row of its slot."""
     try:
-        slot, sequence = link.literal(link.exec(f"print(_s.accept({name!r}, {path!r}, {confirm}))", _BOARD_S))
+        slot, sequence = link.eval(f"_s.accept({name!r}, {path!r}, {confirm})", _BOARD_S)
     except RemoteError as error:
         if error.kind == "MemoryError":
             raise DoesNotFitError(
@@ -189,7 +187,7 @@ def rollback(port=None, name=None):
         check_package(link)
         name = name or _only_name(link)
         try:
-            link.exec(f"{_SLOTS}_s.rollback({name!r})", _BOARD_S)
+            link.eval(f"_s.rollback({name!r})", _BOARD_S, SLOTS)
         except RemoteError as error:
             raise DeployError(f"{link.device}: no rollback: {error.message}") from None
         row = next((s for s in read_slots(link, name) if s["active"]), None)

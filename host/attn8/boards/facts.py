@@ -88,13 +88,12 @@ def _facts():
  bits = 64 if sys.maxsize > 1 << 32 else 32
  mpy = getattr(i, "_mpy", 0)
  return i.name, tuple(i.version)[:3], name, sys.platform, mpy, bits, clock, heap, files, tuple(sys.path)
-print(_facts())
 """
 
 
 def read_facts(link):
     """Returns the Facts of the board of a Link. Raises LinkError."""
-    name, version, machine, platform, mpy, bits, clock, heap, files, path = link.literal(link.exec(_FACTS))
+    name, version, machine, platform, mpy, bits, clock, heap, files, path = link.eval("_facts()", setup=_FACTS)
     arch = mpy >> 10 & 15
     return Facts(
         implementation=name,
@@ -124,7 +123,6 @@ def _attn8():
  except (ImportError, ValueError) as e:
   return attn8.__version__, attn8.backend, "", type(e).__name__ + ": " + str(e)
  return attn8.__version__, attn8.backend, "file" if hasattr(_attn8, "__file__") else "firmware", ""
-print(_attn8())
 """
 
 
@@ -144,12 +142,12 @@ def read_package(link):
     Raises:
         RemoteError: if it is there and cannot be imported.    LinkError.
     """
-    found = link.literal(link.exec(_ATTN8, timeout=60))
+    found = link.eval("_attn8()", 60, _ATTN8)
     return found and Package(*found)
 
 
-_HEAD = "with open({path!r}, 'rb') as _f:\n print(repr(_f.read({n})))"
-_STATUS = "_s = __import__('attn8.slots', None, None, ('*',))\nprint(_s.status({name!r}))"
+_HEAD = "with open({path!r}, 'rb') as _f:\n _b = _f.read({n})"
+SLOTS = "_s = __import__('attn8.slots', None, None, ('*',))"
 
 
 def read_slots(link, name):
@@ -159,7 +157,7 @@ def read_slots(link, name):
     Raises:
         LinkError: also if the attn8 there is too old to have slots.
     """
-    rows = link.literal(link.exec(_STATUS.format(name=name), timeout=60))
+    rows = link.eval(f"_s.status({name!r})", 60, SLOTS)
     keys = ("slot", "sequence", "bytes", "state", "boots", "name", "version", "id")
     slots = [dict(zip(keys, row, strict=True)) for row in rows]
     usable = [s for s in slots if _usable(s)] or [s for s in slots if _EMPTY < s["state"] <= _GOOD]
@@ -191,7 +189,7 @@ def read_models(link, with_slots):
 
 def _head(link, file, n_bytes):
     """Returns what the first bytes of a model file say."""
-    head = link.literal(link.exec(_HEAD.format(path=f"/{file}", n=_HEAD_BYTES)))
+    head = link.eval("_b", setup=_HEAD.format(path=f"/{file}", n=_HEAD_BYTES))
     if len(head) < 36 or head[:4] != b"ATN8":
         return {"file": file, "name": "", "version": "", "id": "", "bytes": n_bytes, "error": "no attn8 model"}
     n, n_version = head[32], head[33]

@@ -343,8 +343,10 @@ _GOLDEN = """
 import attn8
 _m = attn8.load({data!r})
 _m.selftest()
-print((attn8.__version__, attn8.backend, _m.kernels, _m.n_golden))
 """
+
+
+_TOLD = "attn8.__version__, attn8.backend, _m.kernels, _m.n_golden"
 
 
 def golden_model():
@@ -358,7 +360,7 @@ def _verify(link, backend):
     """Imports attn8 on the board and runs golden vectors. Returns dict: version, backend, kernels, golden_vectors."""
     link.restart()
     try:
-        version, got, kernels, n = link.literal(link.exec(_GOLDEN.format(data=golden_model()), timeout=120))
+        version, got, kernels, n = link.eval(_TOLD, 120, _GOLDEN.format(data=golden_model()))
     except RemoteError as error:
         raise InstallError(
             f"{link.device}: attn8 was copied but does not run: {error.kind}: {error.message}; do not use this build"

@@ -251,16 +251,23 @@ class Link:
             raise LinkError(f"{self.device}: a command arrived damaged ({error.kind}); {_CABLE}")
         raise error
 
-    def eval(self, expression, timeout=10):
-        """Returns the value of an expression whose repr is a literal."""
-        return self.literal(self.exec(f"print(repr({expression}))", timeout))
+    def eval(self, expression, timeout=10, setup=""):
+        """Returns the value of an expression whose repr is a literal.
 
-    def literal(self, text):
-        """Returns the value of what the board printed. Raises LinkError if it is none."""
+        Args:
+            timeout: seconds, as in exec.    setup: code that runs before.
+
+        Raises:
+            RemoteError: if the code raises.    LinkError: also if the value arrives damaged: its sum travels with it.
+        """
+        found = self.exec(f"{setup}\n_r = repr(({expression}))\nprint(len(_r), sum(_r.encode()), _r)", timeout)
         try:
-            return ast.literal_eval(text.strip())
+            n, total, text = found.rstrip("\n").split(" ", 2)
+            if (len(text), sum(text.encode())) == (int(n), int(total)):
+                return ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            raise LinkError(f"{self.device}: got {text[:80]!r}, expected a value; {_CABLE}") from None
+            pass
+        raise LinkError(f"{self.device}: an answer arrived damaged ({found[:80]!r}); {_CABLE}")
 
     def put(self, data, path, progress=None, check=True):
         """Writes a file on the board and compares its length and CRC-32, computed there.
@@ -314,17 +321,23 @@ class Link:
 
     def crc(self, path):
         """Returns (length, CRC-32) of a file, computed by the board."""
-        n, high, low = self.literal(self.exec(_CRC.format(path=path), timeout=60))
+        n, high, low = self.eval(f"_crc({path!r})", 60, _CRC)
         return n, high << 16 | low
 
     def get(self, path):
-        """Returns the bytes of a file."""
-        lines = self.exec(_GET.format(path=path), timeout=30).split()
-        return b"".join(bytes.fromhex(line) for line in lines)
+        """Returns the bytes of a file. Raises LinkError if they arrive damaged."""
+        text = "".join(self.exec(_GET.format(path=path), timeout=30).split())
+        try:
+            data = bytes.fromhex(text)
+        except ValueError:
+            raise self._damaged(path) from None
+        if (len(data), zlib.crc32(data)) != self.crc(path):
+            raise self._damaged(path)
+        return data
 
     def listdir(self, path="/"):
         """Returns [(name, is_folder, bytes)] of a folder, sorted."""
-        return sorted(self.literal(self.exec(_LIST.format(path=path.rstrip("/")))))
+        return sorted(self.eval(f"_l({path.rstrip('/')!r})", setup=_LIST))
 
     def stat(self, path):
         """Returns (is_folder, bytes) of a file or folder, None if it is not there."""
@@ -403,7 +416,6 @@ def _crc(path):
     return n, c >> 16 & 65535, c & 65535
    c = crc32(memoryview(b)[:k], c)
    n += k
-print(_crc({path!r}))
 """
 _GET = """
 from binascii import hexlify as _h
@@ -422,5 +434,4 @@ def _l(path):
   s = os.stat(path + "/" + name)
   found.append((name, bool(s[0] & 0x4000), s[6]))
  return found
-print(_l({path!r}))
 """
