@@ -66,6 +66,31 @@ def test_devices_without_a_board_says_what_to_do(monkeypatch):
     )
 
 
+def test_no_board_two_boards_and_a_busy_one_are_one_line_each(board, monkeypatch, tmp_path):
+    (tmp_path / "m.a8").write_bytes(MODEL)
+    boards = [Port(board.port, "E66", "Pico"), Port("/dev/ttyACM9", "E67", "Pico")]
+    for verb in (("install", "--pure"), ("deploy", str(tmp_path / "m.a8")), ("status",), ("rollback",), ("test",)):
+        monkeypatch.setattr(link, "ports", lambda: [])
+        done = attn8(*verb)
+        assert (done.exit_code, done.stderr) == (
+            1,
+            "attn8: no board: no USB serial port is there; plug one in with a data cable, or give --port\n",
+        )
+        monkeypatch.setattr(link, "ports", lambda: boards)
+        done = attn8(*verb)
+        assert (done.exit_code, done.stderr) == (
+            1,
+            f"attn8: 2 boards, name one with --port: {board.port} (Pico, id:E66); /dev/ttyACM9 (Pico, id:E67)\n",
+        )
+        with open_link(board.port, restart=False):
+            done = attn8(*verb, "--port", board.port)
+        assert (done.exit_code, done.stderr) == (
+            1,
+            f"attn8: {board.port}: busy, another program has it open; close that terminal, editor or mpremote, then "
+            "try again\n",
+        )
+
+
 def test_facts_are_those_of_the_board():
     from attn8.boards.facts import read_facts
 
