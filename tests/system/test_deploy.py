@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import readme
 from attn8 import model_file, reference
 from attn8.boards import install
 from attn8.boards.link import open_link
@@ -273,3 +274,13 @@ def test_progress_is_told_for_each_board(board):
     assert steps[0][0] == "gesture.0.a8"
     assert steps[-1][1:] == (len(OLD), len(OLD))
     assert threading.active_count() < 10
+
+
+def test_commands_of_the_readme_run():
+    Path("gestures.a8").write_bytes(OLD)
+    with Board() as fresh:
+        for line in readme.command("board").splitlines():
+            words = line.partition("#")[0].split()
+            code, _, error = attn8(*words[1:], "--port", fresh.port, *(["--pure"] if words[1] == "install" else []))
+            assert code == 0, f"{line}: {error}"
+        assert loaded(fresh, "gestures") == identity(OLD)

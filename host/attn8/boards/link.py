@@ -20,6 +20,7 @@ _QUIET_S = 0.1
 _TRIES = 3
 _CHUNK_BYTES = 768  # of a file in one command: 1 kB of base64
 _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
+_NEVER = b"\xff"  # no byte of UTF-8
 _RAW_REPL, _SOFT_REBOOT = b"raw REPL; CTRL-B to exit\r\n", b"soft reboot\r\n"
 _SHORT = {"a": "/dev/ttyACM", "u": "/dev/ttyUSB", "c": "COM"}  # what mpremote calls them
 _NO_SPACE, _READ_ONLY = 28, 30
@@ -199,8 +200,7 @@ class Link:
     def _entered(self):
         serial = self.transport.serial
         serial.write(b"\r" + _CTRL_C)
-        time.sleep(_QUIET_S)
-        self.was_running = self.was_running or b"KeyboardInterrupt" in serial.read(serial.in_waiting)
+        self.was_running = self.was_running or b"KeyboardInterrupt" in self._until(_NEVER, _QUIET_S)
         serial.write(b"\r" + _CTRL_A)
         return self._until(_RAW_REPL, 2).endswith(_RAW_REPL)
 
