@@ -140,7 +140,7 @@ def test_model_that_arrives_damaged_is_never_active(board):
     code, _, error = attn8("deploy", "new.a8", "--port", board.port, "--name", "gesture")
     board.to_board = lambda data: data
     assert code == 1
-    assert "arrived damaged" in error and "the model before stays the active one; check the cable" in error
+    assert "arrived damaged" in error and "the model in the other slot stays; check the cable" in error
     assert loaded(board) == identity(OLD)
 
 
@@ -152,7 +152,7 @@ def test_model_with_wrong_golden_vectors_is_refused_here_and_there(board, monkey
     monkeypatch.setattr(model_file, "check_file", lambda path: {"name": "random", "version": "1"})
     code, _, error = attn8("deploy", "wrong.a8", "--port", board.port, "--name", "gesture")
     assert code == 1
-    assert "the board refuses the model: golden vector" in error and "the model before stays" in error
+    assert "the board refuses the model: golden vector" in error and "the model in the other slot stays" in error
     assert loaded(board) == identity(OLD)
 
 
@@ -210,6 +210,20 @@ def test_full_board_does_not_fit(flash):
         assert (code, error.count("\n")) == (3, 1)
         assert "the board is full: the model needs" in error
         assert [s["state"] for s in status(board)] == []
+
+
+def test_slot_of_a_trial_is_the_one_to_spare(board):
+    from attn8.boards import deploy
+
+    good = {"slot": 0, "sequence": 4, "state": "good", "active": False}
+    trial = {"slot": 1, "sequence": 5, "state": "trial", "active": True}
+    empty = {"slot": 0, "sequence": 0, "state": "empty", "active": False}
+    assert deploy._spare([good, trial]) == 1
+    assert deploy._spare([empty, trial]) == 0
+    assert deploy._spare([empty, {**empty, "slot": 1}]) == 0
+    deployed("gesture.a8", "--port", board.port, "--confirm")
+    for _ in range(2):  # the good one stays, whatever comes in trial
+        assert deployed("new.a8", "--port", board.port, "--name", "gesture")["slot"] == 1
 
 
 def test_model_too_big_for_the_heap_does_not_fit(flash):

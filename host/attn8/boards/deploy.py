@@ -18,7 +18,7 @@ from .link import RemoteError, open_link
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
 _LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
 _BOARD_S = 300  # golden vectors of a large model in bytecode
-_STAYS = "the model before stays the active one"
+_STAYS = "the model in the other slot stays"
 
 
 class DeployError(BoardError):
@@ -102,14 +102,20 @@ def _check_flash(link, facts, name, slots, n_bytes):
     """Raises DoesNotFitError if the slot that can be spared has no room for the model."""
     if facts.flash_free is None:
         return
-    spare = [link.stat(f"{name}.{s['slot']}.a8") for s in slots if not s["active"]]
-    room = facts.flash_free + max([n for found in spare if found for n in found[1:]], default=0)
+    found = link.stat(f"{name}.{_spare(slots)}.a8")
+    room = facts.flash_free + (found[1] if found else 0)
     needed = -(-(n_bytes + _LOG_BYTES) // facts.block_bytes) * facts.block_bytes
     if needed > room:
         raise DoesNotFitError(
             f"{link.device}: the board is full: the model needs {needed:,} bytes of flash beside the one that runs, "
             f"{room:,} are free; remove files there (mpremote rm) or take a smaller model"
         )
+
+
+def _spare(slots):
+    """Returns the slot that begin will take: not the newest good one, without such not the active one."""
+    kept = [s for s in slots if s["state"] == "good"] or [s for s in slots if s["active"]]
+    return 1 - max(kept, key=lambda s: s["sequence"])["slot"] if kept else 0
 
 
 _TRY_HEAP = """
