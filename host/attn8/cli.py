@@ -455,7 +455,11 @@ def devices(output, ports):
 
     found = {"devices": facts.devices(ports)}
     output.result(found, facts.render_devices)
-    _fail_with([device["error"] for device in found["devices"] if "error" in device])
+    errors = [device["error"] for device in found["devices"] if "error" in device]
+    if ports or len(errors) == len(found["devices"]):
+        _fail_with(errors)
+    for error in errors:  # some other serial device that is plugged in is no fault
+        output.say(error)
 
 
 def _fail_with(errors):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from attn8.boards import link
 from attn8.boards.link import Port, open_link
 from attn8.cli import cli
-from board import Board
+from board import Board, answering
 from tools import ROOT
 
 MODEL = (ROOT / "models" / "shoulder_exercises" / "model.a8").read_bytes()
@@ -55,6 +55,18 @@ def test_devices_names_every_port_that_does_not_answer(board):
     assert "no such port" in second["error"]
     assert "no board with the serial number 'none'" in third["error"]
     assert done.stderr.count("attn8: ") == 2
+
+
+def test_devices_passes_over_what_is_no_board(board, monkeypatch):
+    monkeypatch.setattr(link, "_TRIES", 1)
+    with answering(b"$GPGGA,,,,,\r\n") as other:
+        monkeypatch.setattr("attn8.boards.facts.ports", lambda: [Port(board.port), Port(other)])
+        done = attn8("devices")
+        assert done.exit_code == 0
+        assert f"{other}: no MicroPython answers" in done.stderr
+        assert "cannot be read" in done.stdout
+        monkeypatch.setattr("attn8.boards.facts.ports", lambda: [Port(other)])
+        assert attn8("devices").exit_code == 1
 
 
 def test_devices_without_a_board_says_what_to_do(monkeypatch):
