@@ -13,6 +13,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -312,3 +313,28 @@ def answering(reply):
         thread.join()
         os.close(host)
         os.close(plug)
+
+
+@contextlib.contextmanager
+def over_tcp(port):
+    """Gives the socket:// URL of a server that passes what comes to a port, and back."""
+    device = os.open(port, os.O_RDWR | os.O_NOCTTY)
+    server, stop = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def serve():
+        client = server.accept()[0]
+        ends = {client.fileno(): device, device: client.fileno()}
+        while not stop.is_set():
+            for readable in select.select(list(ends), [], [], _SLICE_S)[0]:
+                os.write(ends[readable], os.read(readable, 4096))
+        client.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"socket://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        stop.set()
+        thread.join(5)
+        server.close()
+        os.close(device)

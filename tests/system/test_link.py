@@ -9,7 +9,7 @@ from mpremote.transport_serial import SerialTransport
 
 from attn8.boards import DoesNotFitError, link
 from attn8.boards.link import LinkError, Port, RemoteError, find_device, open_link
-from board import Board, answering
+from board import Board, answering, over_tcp
 
 _NO_CRC32 = """
 import sys
@@ -173,6 +173,15 @@ def test_ports_are_spelled_as_mpremote_does(monkeypatch):
     assert {port: find_device(port) for port in spellings} == spellings
     with pytest.raises(LinkError, match="no board with the serial number 'S9'; the boards are: /dev/ttyACM0"):
         find_device("id:S9")
+
+
+def test_board_behind_a_socket(board):
+    with over_tcp(board.port) as url, open_link(url) as link:
+        link.put(bytes(range(256)) * 5, "/socket")
+        assert link.get("/socket") == bytes(range(256)) * 5
+        assert link.transport.serial.fd > 0  # mpremote's REPL waits for it
+    with pytest.raises(LinkError, match=r"socket://127.0.0.1:1: nobody answers there; check host and port"):
+        open_link("socket://127.0.0.1:1")
 
 
 def test_device_without_micropython_is_named(monkeypatch):

@@ -132,6 +132,8 @@ def _open(device):
     try:
         transport = transport_serial.SerialTransport(device, baudrate=_BAUD, timeout=_READ_S)
         transport.serial.write_timeout = _WRITE_S
+        if "://" in device and not hasattr(transport.serial, "fd"):  # mpremote's REPL waits for it
+            transport.serial.fd = transport.serial.fileno()
         return transport
     except (TransportError, serial.SerialException, OSError, ValueError):
         raise LinkError(_why_closed(device)) from None
@@ -173,7 +175,7 @@ class Link:
         self.close()
 
     @contextlib.contextmanager
-    def _told(self, doing):
+    def told(self, doing):
         """Turns what serial port and transport raise into a LinkError."""
         import serial
         from mpremote.transport import TransportError
@@ -187,7 +189,7 @@ class Link:
 
     def enter(self, restart):
         """Stops the program that runs and reaches the raw REPL, with a soft reset or without."""
-        with self._told("stopping its program"):
+        with self.told("stopping its program"):
             if not any(self._entered() for _ in range(_TRIES)):
                 raise LinkError(
                     f"{self.device}: no MicroPython answers; {_RESET}; if it never does, the port is another device's "
@@ -224,7 +226,7 @@ class Link:
 
     def restart(self):
         """Soft reset: an empty heap, boot.py but not main.py."""
-        with self._told("restarting"):
+        with self.told("restarting"):
             self._restart()
 
     def exec(self, code, timeout=10, on_data=None):
@@ -237,7 +239,7 @@ class Link:
         Raises:
             RemoteError: if the code raises.    LinkError: if the board stops answering, or cannot read it.
         """
-        with self._told("running a command"):
+        with self.told("running a command"):
             self.transport.exec_raw_no_follow(code)
             out, error = self.transport.follow(timeout, on_data)
         if error:
@@ -364,7 +366,7 @@ class Link:
 
     def reset(self):
         """Soft reset as from the button: boot.py and main.py run. The link is out of the raw REPL then."""
-        with self._told("restarting"):
+        with self.told("restarting"):
             serial = self.transport.serial
             serial.write(b"\r" + _CTRL_B)
             self._until(b">>> ", _READ_S)

@@ -11,7 +11,6 @@ from .link import RemoteError, open_link
 
 _MOUNTED = "/remote"  # where mpremote mounts the folder, and goes to
 _PROMPT, _PROMPT_S = b">>> ", 5
-_DISCONNECTED = "the board is gone; check the cable"
 # In pieces: a UART without flow control loses bytes of long ones.
 _LOAD_HERE = """
 def _read(path):
@@ -45,14 +44,14 @@ def repl(port=None, model=None, folder=None, say=None):
     """
     if not (sys.stdin and sys.stdin.isatty()):
         raise BoardError("the REPL needs a terminal; to run a file on the board: mpremote run FILE")
-    with session(port, model, folder, say or (lambda text: None)) as transport:
-        if _hand_over(transport):
-            raise BoardError(_DISCONNECTED)
+    with session(port, model, folder, say or (lambda text: None)) as link, link.told("handing over the REPL"):
+        if _hand_over(link.transport):
+            raise BoardError(f"{link.device}: the board is gone; check the cable, then try again")
 
 
 @contextlib.contextmanager
 def session(port, model, folder, say):
-    """Gives mpremote's transport in the friendly REPL, with the folder mounted, attn8 imported and ``m`` loaded."""
+    """Gives the Link in the friendly REPL, with the folder mounted, attn8 imported and ``m`` loaded."""
     load, folder = _loading(model, folder)
     with open_link(port) as link:
         package = check_package(link)
@@ -65,7 +64,7 @@ def session(port, model, folder, say):
                 say(_loaded(link, load, model))
             transport.exit_raw_repl()
             transport.read_until(1, _PROMPT, timeout=_PROMPT_S)
-            yield transport
+            yield link
         finally:
             _leave(transport)
 
