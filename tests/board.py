@@ -324,10 +324,10 @@ def over_tcp(port):
     def serve():
         client = server.accept()[0]
         ends = {client.fileno(): device, device: client.fileno()}
-        while not stop.is_set():
-            for readable in select.select(list(ends), [], [], _SLICE_S)[0]:
-                os.write(ends[readable], os.read(readable, 4096))
-        client.close()
+        with client, contextlib.suppress(OSError):  # the client has gone
+            while not stop.is_set():
+                for readable in select.select(list(ends), [], [], _SLICE_S)[0]:
+                    os.write(ends[readable], os.read(readable, 4096))
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
