@@ -70,10 +70,12 @@ def test_wrong_name_and_wrong_firmware_are_told(board):
     code, _, error = attn8("test", "speed", "--port", board.port)
     assert code == 1
     assert "unknown test 'speed'; expected one of: detector, format, kernels, memory, model" in error
-    with Board(pretend={"name": "circuitpython"}) as other:
+    with Board(pretend={"name": "circuitpython"}, flash=board.flash()) as other:
         code, _, error = attn8("test", "--port", other.port)
     assert code == 1
-    assert "CircuitPython 1.29.0 cannot mount a computer's folder; MicroPython can" in error
+    assert f"{other.port}: this firmware cannot mount a computer's folder; MicroPython can" in error
+    code, _, error = attn8("test", "--port", "/dev/ttyACM97")
+    assert code == 1 and "no such port" in error
 
 
 def test_tests_lie_where_the_package_is():

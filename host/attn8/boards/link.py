@@ -364,6 +364,24 @@ class Link:
         """Removes a file, or an empty folder."""
         self.exec(f"import os\ntry:\n os.remove({path!r})\nexcept OSError:\n os.rmdir({path!r})")
 
+    def mount(self, folder):
+        """Serves a folder of this computer at /remote, where the board goes.
+
+        Raises:
+            LinkError: if the firmware cannot.
+        """
+        if self.eval("__import__('sys').implementation.name") != "micropython":
+            raise LinkError(f"{self.device}: this firmware cannot mount a computer's folder; MicroPython can")
+        with self.told("mounting a folder"):
+            self.transport.mount_local(str(folder))
+
+    def unmount(self):
+        """Undoes mount, as far as the board still answers."""
+        with contextlib.suppress(LinkError), self.told("unmounting a folder"):
+            if not self.transport.in_raw_repl:
+                self.transport.enter_raw_repl(soft_reset=False)
+            self.transport.umount_local()
+
     def reset(self):
         """Soft reset as from the button: boot.py and main.py run. The link is out of the raw REPL then."""
         with self.told("restarting"):

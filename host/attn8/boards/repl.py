@@ -55,18 +55,18 @@ def session(port, model, folder, say):
     load, folder = _loading(model, folder)
     with open_link(port) as link:
         package = check_package(link)
-        transport = link.transport
-        transport.mount_local(str(folder))
+        link.mount(folder)
         try:
             say(f"{link.device}: attn8 {package.version}, {package.backend}; {folder} is {_MOUNTED} there")
             link.exec("import attn8", timeout=60)
             if load:
                 say(_loaded(link, load, model))
-            transport.exit_raw_repl()
-            transport.read_until(1, _PROMPT, timeout=_PROMPT_S)
+            with link.told("leaving the raw REPL"):
+                link.transport.exit_raw_repl()
+                link.transport.read_until(1, _PROMPT, timeout=_PROMPT_S)
             yield link
         finally:
-            _leave(transport)
+            link.unmount()
 
 
 def _loading(model, folder):
@@ -103,13 +103,3 @@ def _hand_over(transport):
         return do_repl_main_loop(SimpleNamespace(transport=transport), console, console.write, **options)
     finally:
         console.exit()
-
-
-def _leave(transport):
-    """Unmounts the folder, as far as the board still answers."""
-    from mpremote.transport import TransportError
-
-    with contextlib.suppress(TransportError, OSError):
-        if not transport.in_raw_repl:
-            transport.enter_raw_repl(soft_reset=False)
-        transport.umount_local()

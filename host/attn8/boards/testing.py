@@ -49,14 +49,12 @@ def device_test(port=None, names=(), say=None):
         bytes", "does not fit" or what is wrong).
 
     Raises:
-        DeviceTestError: without MicroPython there, or for an unknown name.    LinkError.
+        DeviceTestError: for an unknown name.    DeployError: without attn8 there.
+        LinkError: also if the firmware cannot mount a folder.
     """
     say = say or (lambda text: None)
     with open_link(port) as link, tempfile.TemporaryDirectory(prefix="attn8_") as folder:
-        facts = read_facts(link)
-        if facts.implementation != "micropython":
-            raise DeviceTestError(f"{link.device}: {facts.firmware} cannot mount a computer's folder; MicroPython can")
-        package = check_package(link)
+        facts, package = read_facts(link), check_package(link)
         modules = _fill(Path(folder), facts, names)
         lines = [line for module in modules for line in _run(link, folder, module, say)]
         golden = {what: _selftest(link, folder, file, what, say) for file, what in _GOLDEN.items()}
@@ -103,15 +101,12 @@ def _make_files(source):
 @contextlib.contextmanager
 def _mounted(link, folder):
     """Serves a folder at /remote, where the board goes; it begins and ends with an empty heap."""
-    from mpremote.transport import TransportError
-
     link.restart()
-    link.transport.mount_local(str(folder))
+    link.mount(folder)
     try:
         yield
     finally:
-        with contextlib.suppress(TransportError, OSError):
-            link.transport.umount_local()
+        link.unmount()
 
 
 def _run(link, folder, module, say):
