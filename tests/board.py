@@ -31,7 +31,7 @@ HEAP_BYTES = 512 * 1024  # objects of a 64-bit build are twice as large as those
 _CTRL_C = b"\x03"
 _SLICE_S = 0.02
 _ARRIVAL_S = 0.005  # until what is written to a pty counts as unread at its other end
-_BOOT_S = 0.5
+_BOOT_S = 30
 _SWITCH_S = 0.0001  # the thread of a board answers at once, though the host program runs in the same process
 _MOUNTED = "\x00mounted\x00"  # from here on a program takes Ctrl-C
 _KEPT_BYTES = 1 << 16  # of output that nobody reads; a board's USB drops it sooner
@@ -164,11 +164,13 @@ class Board:
         self._stop.clear()
         self.__enter__()
 
-    def boot(self):
-        """Cuts the power and waits until main.py has ended, or runs for a while."""
+    def boot(self, until=b">>> "):
+        """Cuts the power and waits until main.py has ended, or has printed something."""
         self.cut_power()
         end = time.monotonic() + _BOOT_S
-        while b">>> " not in self._seen and time.monotonic() < end:
+        while until not in self._seen:
+            if time.monotonic() > end:
+                raise RuntimeError(f"the test board printed no {until!r}: {self._seen!r}")
             time.sleep(_SLICE_S)
 
     def flash(self):

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -50,6 +49,15 @@ import os
 with open("/filler", "wb") as f:
     for i in range(os.statvfs("/")[4] - 3):
         f.write(bytes(4096))
+"""
+
+
+_ENDLESS = b"""
+import attn8, time
+m = attn8.load("gesture")
+print("ready")
+while True:
+    time.sleep(0.01)
 """
 
 
@@ -270,9 +278,9 @@ def test_wrong_usage_and_wrong_files_reach_no_board(tmp_path):
 
 def test_program_goes_on_after_the_update(board):
     with open_link(board.port) as link:
-        link.put(b"import attn8, time\nm = attn8.load('gesture')\nwhile True:\n time.sleep(0.01)\n", "/main.py")
+        link.put(_ENDLESS, "/main.py")
     deployed("gesture.a8", "--port", board.port, "--confirm")
-    board.boot()
+    board.boot(until=b"ready")
     before = board.n_resets
     deployed("new.a8", "--port", board.port, "--name", "gesture")
     assert board.n_resets == before + 2
@@ -283,11 +291,15 @@ def test_program_goes_on_after_the_update(board):
 def test_progress_is_told_for_each_board(board):
     from attn8.boards import deploy
 
-    steps = []
-    deploy.deploy("gesture.a8", board.port, progress=lambda *step: steps.append(step))
-    assert steps[0][0] == "gesture.0.a8"
-    assert steps[-1][1:] == (len(OLD), len(OLD))
-    assert threading.active_count() < 10
+    steps = {board.port: [], "/dev/none": []}
+
+    def work(port):
+        return deploy.deploy("gesture.a8", port, progress=lambda *step: steps[port].append(step))
+
+    done, failed = deploy.on_each(list(steps), work)
+    assert steps[board.port][0][0] == "gesture.0.a8"
+    assert steps[board.port][-1][1:] == (len(OLD), len(OLD))
+    assert (done["id"], failed["exit_code"], steps["/dev/none"]) == (identity(OLD), 1, [])
 
 
 def test_commands_of_the_readme_run():
