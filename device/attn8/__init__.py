@@ -12,13 +12,21 @@ __all__ = (
     "backend",
     "be16",
     "check_model",
+    "confirm",
     "help",
     "i2s32",
     "load",
 )
 
 
-_MODULES = {"Detector": "detector", "Sampler": "sampler", "be16": "samples", "i2s32": "samples", "help": "names"}
+_MODULES = {
+    "Detector": "detector",
+    "Sampler": "sampler",
+    "be16": "samples",
+    "confirm": "slots",
+    "help": "names",
+    "i2s32": "samples",
+}
 
 
 def __getattr__(name):

@@ -16,6 +16,8 @@ ACTIONS = (
     "do not use this build",
     "train it with model.causal = true",
     "build it again with that part",
+    "deploy a model",
+    "deploy it with that key",
 )
 TEXTS = {  # code: (name, what, index of ACTIONS)
     1: ("TRUNCATED", "the file is shorter than its header", 0),
@@ -52,4 +54,6 @@ TEXTS = {  # code: (name, what, index of ACTIONS)
     36: ("SELFTEST", "the outputs differ from the golden vectors in the file", 11),
     37: ("STREAM", "the model cannot run as a stream", 12),
     38: ("LEFT_OUT", "the native code was built without a part that is needed", 13),
+    39: ("SLOT", "no slot holds a model that can be taken", 14),
+    40: ("SIGNATURE", "the model is not signed with the key on the board", 15),
 }

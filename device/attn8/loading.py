@@ -2,7 +2,7 @@
 
 import os
 
-from .checking import ModelError
+from .checking import ModelError, Passing
 
 try:
     from .native import Model, backend, check_model, map_file, new_buffer, open_model
@@ -25,7 +25,8 @@ def load(source):
     Keep the buffer as it is while the model is used.
 
     Args:
-        source: a path, or a buffer that holds the file.
+        source: a path, or a buffer that holds the file, or a slot name: a path without ".a8" for which
+            `attn8 deploy` made "<name>.0.a8" or "<name>.1.a8" (slots.py says which of them is taken).
 
     Returns:
         Model.
@@ -35,12 +36,27 @@ def load(source):
         TypeError: if source is neither a path nor a buffer.
     """
     is_path = isinstance(source, str) or hasattr(source, "__fspath__")
+    if is_path and not str(source).endswith(".a8"):
+        m = _load_slot(str(source))
+        if m:
+            return m
     data = _read(source) if is_path else source
     try:
         memoryview(data)
     except TypeError:
         raise TypeError(f"load takes a path or a buffer, got {type(source)}") from None
     return open_model(data, str(source) if is_path else "model")
+
+
+def _load_slot(name):
+    """Returns the Model of a slot name, or None if it is none. Only a model in trial keeps slots.py in memory."""
+    passing = Passing("slots")
+    from .slots import counted, load
+
+    m = load(name)
+    if not counted:
+        passing.__exit__()
+    return m
 
 
 def _read(path):

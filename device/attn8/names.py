@@ -4,7 +4,8 @@ from .repl import Table
 
 # A first column that begins with a space goes on with the one above it.
 LINES = (
-    ("load(source)", "a Model from a path or a buffer"),
+    ("load(source)", "a Model from a path, a buffer or a slot name"),
+    ("confirm()", "keeps a model in trial; else m.confirm_after windows do"),
     ("check_model(data)", "0, or the code of the first fault of a file"),
     ("ModelError", "what, got, expected, what to do; e.code: models/FORMAT.md"),
     ("Model", "what load returns, here m; print(m) tells its sizes"),

@@ -10,6 +10,8 @@ ERR_OUTPUT = 35
 ERR_SELFTEST = 36
 ERR_STREAM = 37
 ERR_LEFT_OUT = 38
+ERR_SLOT = 39
+ERR_SIGNATURE = 40
 EXP = (  # e^(-i/32) as floor(127*e^(-i/32) + 1/2)
     b'\x7f{wtpmifc`]ZWURO'
     b'MKHFDB@><:875320'

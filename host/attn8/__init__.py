@@ -6,7 +6,7 @@ lazily, so that code written for a board also runs on a laptop.
 
 __version__ = "0.1.0"
 
-_DEVICE_NAMES = ("Detector", "Model", "ModelError", "Sampler", "be16", "help", "i2s32", "load")
+_DEVICE_NAMES = ("Detector", "Model", "ModelError", "Sampler", "be16", "confirm", "help", "i2s32", "load")
 
 __all__ = ["__version__", *_DEVICE_NAMES]
 

@@ -108,7 +108,7 @@ def _run(function, output, verbose, arguments):
         if verbose:
             raise
         click.echo(f"attn8: {one_line(error)}", err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(getattr(error, "exit_code", EXIT_FAILED))
     except ModuleNotFoundError as error:
         if verbose or error.name != "torch":
             raise
@@ -456,6 +456,130 @@ def build_native(output, mpy_dir, archs, all_, out, without, portable):
     archs = native_build.ARCHS if all_ else archs
     found = native_build.build(mpy_dir, archs, out, output.say, all_, without, portable)
     output.result(found, native_build.render)
+
+
+_PORT = "Board: device path, a0, u0, id:SERIAL, auto, socket://HOST:PORT. Without it the only one that is plugged in"
+_port = click.option("--port", "-p", help=f"{_PORT}.")
+_ports = click.option("--port", "-p", "ports", multiple=True, help=f"{_PORT}; may be repeated.")
+
+
+@verb("devices", "attn8 devices", _ports)
+def devices(output, ports):
+    """Show the boards that are plugged in: firmware, whether _attn8 is there, models. A program there starts anew."""
+    from .boards import facts
+
+    found = {"devices": facts.devices(ports)}
+    output.result(found, facts.render_devices)
+    errors = [device["error"] for device in found["devices"] if "error" in device]
+    if ports or len(errors) == len(found["devices"]):
+        _fail_with(errors)
+    for error in errors:  # some other serial device that is plugged in is no fault
+        output.say(error)
+
+
+def _fail_with(errors):
+    """Says what went wrong on some of several boards, and exits 1 if anything did."""
+    for error in errors:
+        click.echo(f"attn8: {one_line(error)}", err=True)
+    if errors:
+        sys.exit(EXIT_FAILED)
+
+
+@verb(
+    "install",
+    "attn8 install --port a0\n  attn8 install --native build/native",
+    _port,
+    click.option("--native", type=click.Path(exists=True, file_okay=False), help="Folder of native modules."),
+    click.option("--pure", is_flag=True, help="No native module: viper code or bytecode only."),
+)
+def install(output, port, native, pure):
+    """Put attn8 and the native module that fits on a board, and run golden vectors there."""
+    from .boards import install as boards
+    from .progress import TransferBars
+
+    if native and pure:
+        raise click.UsageError("--native and --pure exclude each other")
+    with TransferBars(output.progress) as advance:
+        found = boards.install(port, native, pure, output.say, lambda *step: advance(port or "board", *step))
+    output.result(found, boards.render)
+
+
+@verb(
+    "deploy",
+    "attn8 deploy gesture.a8 --port a0\n  attn8 deploy gesture.a8 --port a0 --port a1 --confirm",
+    _file,
+    _ports,
+    click.option("--name", help="Name of the slots on the board, by default that of the file."),
+    click.option("--confirm", is_flag=True, help="No trial: the model is good at once."),
+    click.option("--key", type=click.Path(exists=True, dir_okay=False), help="Sign it with this key, NAME.key there."),
+)
+def deploy(output, file, ports, name, confirm, key):
+    """Bring a model to boards: into the slot to spare, tested there, then active; a cut cable costs nothing."""
+    from .boards import deploy as boards
+    from .progress import TransferBars
+
+    with TransferBars(output.progress) as advance:
+        found = boards.on_each(
+            ports,
+            lambda port: boards.deploy(file, port, name, confirm, key, lambda *step: advance(port or "board", *step)),
+        )
+    output.result({"boards": found}, lambda f: "\n".join(map(boards.render_deployed, f["boards"])))
+    _fail_with([board["error"] for board in found if "error" in board])
+    if any(board["state"] == "trial" for board in found):
+        output.say("in trial: it becomes good by attn8.confirm() or after enough windows, else the board goes back")
+
+
+_slot_name = click.argument("name", required=False, metavar="[NAME]")
+
+
+@verb("rollback", "attn8 rollback gesture --port a0", _slot_name, _ports)
+def rollback(output, name, ports):
+    """Go back to the model that boards had before the last deploy."""
+    from .boards import deploy as boards
+
+    found = boards.on_each(ports, lambda port: boards.rollback(port, name))
+    output.result({"boards": found}, lambda f: "\n".join(map(boards.render_rolled_back, f["boards"])))
+    _fail_with([board["error"] for board in found if "error" in board])
+
+
+@verb("status", "attn8 status --port a0", _slot_name, _ports)
+def status(output, name, ports):
+    """Show the slots on boards: which model is active, which is in trial, which can be gone back to."""
+    from .boards import deploy as boards
+
+    found = boards.on_each(ports, lambda port: boards.status(port, name))
+    output.result({"boards": found}, lambda f: boards.render_status(f["boards"]))
+    _fail_with([board["error"] for board in found if "error" in board])
+
+
+@verb(
+    "repl",
+    "attn8 repl --port a0 --model gesture.a8",
+    _port,
+    click.option("--model", metavar="FILE", help="A file here, or a slot name on the board; it becomes m."),
+    click.option("--folder", type=click.Path(exists=True, file_okay=False), help="To mount, by default the model's."),
+)
+def repl(output, port, model, folder):
+    """Talk to a board: a folder of yours mounted there, attn8 imported, the model loaded as m."""
+    from .boards import repl as boards
+
+    boards.repl(port, model, folder, output.say)
+
+
+@verb(
+    "test",
+    "attn8 test --port a0\n  attn8 test model stream --port a0",
+    click.argument("names", nargs=-1, metavar="[NAME]..."),
+    _port,
+)
+def test(output, names, port):
+    """Run the tests of the device package, and golden vectors, on a board; nothing stays there."""
+    from .boards import testing
+
+    found = testing.device_test(port, names, output.say)
+    output.result(found, testing.render)
+    if not testing.passed(found):
+        sys.exit(EXIT_FAILED)
 
 
 @cli.group("data", cls=_Verbs)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .atomic import write_atomic
+from .boards import mip
 from .errors import Attn8Error, ToolMissingError
 from .runtime import cache_dir, source_folder
 
@@ -77,6 +78,8 @@ def native_folder():
 
 def build(mpy_dir, archs, out=None, say=None, partial=False, without=(), portable=False):
     """Builds <out>/<implementation>-<arch>_<version>/_attn8.mpy for each architecture and lists it in SHA256SUMS.
+
+    Beside it lies a package.json: ``mpremote mip install <folder>/package.json`` brings the module to a board.
 
     Args:
         mpy_dir: top folder of the tree.    archs: names of ARCHS.    out: by default ``native_folder()``.
@@ -165,6 +168,7 @@ def _reason(text):
 def _store(out, name, arch, module):
     (out / name).mkdir(parents=True, exist_ok=True)
     write_atomic(out / name / MODULE, module)
+    write_atomic(out / name / mip.FILE, mip.native_package().encode())
     file, digest = f"{name}/{MODULE}", hashlib.sha256(module).hexdigest()
     return {"arch": arch, "file": file, "bytes": len(module), "sha256": digest}
 

@@ -1,9 +1,11 @@
-"""Progress bars: that of a training, and one for anything that has a number of steps."""
+"""Progress bars: of a training, of anything that has a number of steps, and of files on their way to boards."""
 
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .terminal import printable
 
 
 class ProgressBar:
@@ -40,3 +42,28 @@ def counted(what, shown):
     with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+class TransferBars:
+    """Context manager that gives ``advance(board, what, bytes done, bytes in all)``: a bar a board.
+
+    Args:
+        shown: False draws nothing.
+    """
+
+    def __init__(self, shown):
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
+        self.tasks = {}
+
+    def __enter__(self):
+        self.bar.start()
+        return self.advance
+
+    def __exit__(self, *exception):
+        self.bar.stop()
+
+    def advance(self, board, what, done, total):
+        if board not in self.tasks:
+            self.tasks[board] = self.bar.add_task("", total=total)
+        self.bar.update(self.tasks[board], completed=done, total=total, description=printable(f"{board} {what}"))

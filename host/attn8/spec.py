@@ -119,6 +119,8 @@ ERRORS = (
     ErrorCode(
         38, "LEFT_OUT", "the native code was built without a part that is needed", "build it again with that part"
     ),
+    ErrorCode(39, "SLOT", "no slot holds a model that can be taken", "deploy a model"),
+    ErrorCode(40, "SIGNATURE", "the model is not signed with the key on the board", "deploy it with that key"),
 )
 ERROR_CODES = {e.name: e.code for e in ERRORS}
 

@@ -147,6 +147,8 @@ typedef enum {
     A8_ERR_SELFTEST = -36, /* the outputs differ from the golden vectors in the file */
     A8_ERR_STREAM = -37, /* the model cannot run as a stream */
     A8_ERR_LEFT_OUT = -38, /* the native code was built without a part that is needed */
+    A8_ERR_SLOT = -39, /* no slot holds a model that can be taken */
+    A8_ERR_SIGNATURE = -40, /* the model is not signed with the key on the board */
 } a8_err_t;
 
 /* Types of fields. */

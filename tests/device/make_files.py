@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from attn8.pack import pack
+from attn8.random_models import Shape, build_graph, recording_for, windows_for
 from attn8.reference import Reference
-from models import Shape, build_graph, recording_for, windows_for
 
 SHAPES = {
     "int16": Shape(norm="layer", activation="gelu", n_outputs=3),

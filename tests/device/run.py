@@ -16,6 +16,7 @@ MODULES = (
     "test_device_model",
     "test_device_sampler",
     "test_device_samples",
+    "test_device_slots",
     "test_device_steps",
     "test_device_stream",
 )

@@ -213,9 +213,8 @@ def test_attributes_say_what_the_file_says():
 def test_repr_tells_shape_and_sizes():
     m = attn8.load(path("int16.a8"))
     m.name, m.version, m.model_bytes, m.arena_bytes = "gesture", "3", 21914, 6246
-    before, backend = repr(m).rsplit(", ", 1)
-    assert before == "Model 'gesture' v3: 24x3 -> 3 classes, 21.4 kB, arena 6.1 kB"
-    assert backend.split()[0] == attn8.backend
+    shown = "Model 'gesture' v3: 24x3 -> 3 classes, 21.4 kB, arena 6.1 kB, " + attn8.backend
+    assert repr(m).startswith(shown)  # where the processor is that of an RP2040, the time of a window follows
     m.version = ""
     assert repr(m).startswith("Model 'gesture': 24x3")
 

@@ -22,6 +22,13 @@ VERBS = [
     "run",
     "bench",
     "build-native",
+    "devices",
+    "install",
+    "deploy",
+    "rollback",
+    "status",
+    "repl",
+    "test",
     "data",
     "new",
 ]

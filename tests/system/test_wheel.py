@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def installed(tmp_path_factory):
     """A folder with nothing but the wheel's contents."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    for name in ("host", "device", "native_modules", "models"):
+    for name in ("host", "device", "native_modules", "models", "tests/device"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -85,3 +85,13 @@ def test_sources_of_the_native_module_travel(installed, tmp_path):
     assert [Path(folder).name for folder in folders] == ["native", "native_binding", "native_natmod"]
     assert all(folder.startswith(str(installed)) for folder in folders)
     assert (installed / "attn8" / "native_usermod" / "micropython.cmake").is_file()
+
+
+def test_device_tests_travel(installed, tmp_path):
+    code = (
+        "from attn8.boards.testing import _make_files, device_tests_folder as f; import os; "
+        "_make_files(f())('.'); print(f(), os.path.exists('stream_a.a8'))"
+    )
+    folder, made = python(installed, "-c", code, cwd=tmp_path).split()
+    assert folder == str(installed / "attn8" / "device_tests")
+    assert made == "True"

@@ -9,6 +9,12 @@ class BoardError(Attn8Error):
     """A board is unknown, or a model does not fit or misbehaves on it."""
 
 
+class DoesNotFitError(BoardError):
+    """A board has too little flash or heap for what it is given."""
+
+    exit_code = 3
+
+
 @dataclass(frozen=True)
 class Core:
     """A kind of processor that is emulated.

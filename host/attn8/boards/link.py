@@ -1,0 +1,457 @@
+"""A board at the end of a cable: mpremote's serial transport behind one adapter, every failure one sentence."""
+
+import ast
+import contextlib
+import os
+import re
+import struct
+import time
+import zlib
+from base64 import b64encode
+from dataclasses import dataclass
+
+from . import BoardError, DoesNotFitError
+
+_BAUD = 115200
+_READ_S = 5  # a byte that the protocol promises; a board may collect garbage or erase flash before it
+_WRITE_S = 10
+_BOOT_S = 15  # boot.py of a user may wait for a network
+_QUIET_S = 0.1
+_TRIES = 3
+_CHUNK_BYTES = 768  # of a file in one command: 1 kB of base64
+_CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
+_NEVER = b"\xff"  # no byte of UTF-8
+_RAW_REPL, _SOFT_REBOOT = b"raw REPL; CTRL-B to exit\r\n", b"soft reboot\r\n"
+_SHORT = {"a": "/dev/ttyACM", "u": "/dev/ttyUSB", "c": "COM"}  # what mpremote calls them
+_NO_SPACE, _READ_ONLY = 28, 30
+_UNREADABLE = ("SyntaxError", "IndentationError", "NameError", "UnicodeError")
+_ERRNO_NAMES = {"ENOSPC": _NO_SPACE, "EROFS": _READ_ONLY}
+_RESET = "press its reset button or unplug it, then try again"
+
+
+class LinkError(BoardError):
+    """A board cannot be found, opened or talked to; the text says what to do."""
+
+
+class RemoteError(LinkError):
+    """Code raised an exception on the board.
+
+    Attributes:
+        kind: name of its class, such as "OSError".    message: its text.    errno: number of an OSError, else None.
+        traceback: what the board printed.
+    """
+
+    def __init__(self, where, traceback):
+        lines = traceback.strip().splitlines() or ["no traceback"]
+        self.traceback, last = traceback, lines[-1].strip()
+        self.kind, _, self.message = (part.strip() for part in last.partition(":"))
+        self.errno = _errno(self.message) if self.kind == "OSError" else None
+        super().__init__(f"{where}: the board says {last}")
+
+
+def _errno(message):
+    """Returns the number of "[Errno 28] ENOSPC" or "28", else None."""
+    found = re.match(r"(?:\[Errno )?(\d+)", message)
+    return int(found[1]) if found else _ERRNO_NAMES.get(message.split()[0] if message else "")
+
+
+@dataclass(frozen=True)
+class Port:
+    """A serial port with a USB device behind it: its path, the serial number of the device, what that calls itself."""
+
+    device: str
+    id: str = ""
+    description: str = ""
+
+
+def ports():
+    """Returns the list of Ports of USB serial devices, in the order of their paths."""
+    from serial.tools import list_ports
+
+    found = [p for p in list_ports.comports() if p.vid is not None]
+    return [Port(p.device, p.serial_number or "", p.product or p.description or "") for p in sorted(found)]
+
+
+def find_device(port=None):
+    """Returns the device path, or URL, of a port in one of mpremote's spellings.
+
+    Args:
+        port: a device path, a0, u0 or c0 for the first ttyACM, ttyUSB or COM, id:SERIAL, port:PATH, auto for the first
+            board, socket://host:port, or None for the only board.
+
+    Raises:
+        LinkError: if there is no such board; with None also if there are two.
+    """
+    if port in (None, "", "auto"):
+        found = ports()
+        if not found:
+            raise LinkError("no board: no USB serial port is there; plug one in with a data cable, or give --port")
+        if len(found) > 1 and port != "auto":
+            raise LinkError(f"{len(found)} boards, name one with --port: {_listed(found)}")
+        return found[0].device
+    if port.startswith("id:"):
+        for p in ports():
+            if p.id == port[3:]:
+                return p.device
+        raise LinkError(f"no board with the serial number {port[3:]!r}; the boards are: {_listed(ports())}")
+    if re.fullmatch(r"[auc]\d+", port):
+        return _SHORT[port[0]] + port[1:]
+    return port.removeprefix("port:")
+
+
+def _listed(found):
+    return "; ".join(f"{p.device} ({p.description}, id:{p.id})" for p in found) or "none"
+
+
+def open_link(port=None, restart=True):
+    """Opens a board and returns its Link, with the raw REPL reached.
+
+    Args:
+        port: see find_device.    restart: begin with a soft reset, so that the heap is empty; boot.py runs, main.py
+            does not.
+
+    Raises:
+        LinkError: if there is no board, it is busy, or it does not answer.
+    """
+    link = Link(find_device(port))
+    try:
+        link.enter(restart)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _open(device):
+    """Returns mpremote's transport of a device."""
+    import serial
+    from mpremote import transport_serial
+    from mpremote.transport import TransportError
+
+    transport_serial.print = _print_nothing
+    try:
+        transport = transport_serial.SerialTransport(device, baudrate=_BAUD, timeout=_READ_S)
+        transport.serial.write_timeout = _WRITE_S
+        if "://" in device and not hasattr(transport.serial, "fd"):  # mpremote's REPL waits for it
+            transport.serial.fd = transport.serial.fileno()
+        return transport
+    except (TransportError, serial.SerialException, OSError, ValueError):
+        raise LinkError(_why_closed(device)) from None
+
+
+def _print_nothing(*_):
+    """In place of print in mpremote, which shows what it got before it raises: stdout is for results."""
+
+
+def _why_closed(device):
+    """Returns the sentence for a device that cannot be opened."""
+    if "://" in device:
+        return f"{device}: nobody answers there; check host and port, expected socket://HOST:PORT"
+    if os.name != "nt":
+        if not os.path.exists(device):
+            return f"{device}: no such port; the boards are: {_listed(ports())}"
+        if not os.access(device, os.R_OK | os.W_OK):
+            return f"{device}: no permission; add yourself to its group (sudo usermod -aG dialout $USER), log in again"
+    return f"{device}: busy, another program has it open; close that terminal, editor or mpremote, then try again"
+
+
+class Link:
+    """A board in the raw REPL. Made by open_link; use it as a context manager.
+
+    Attributes:
+        device: path or URL.    was_running: whether a program ran when the link was opened; close starts it again.
+        is_pty: whether a program of a computer is at the other end, whose times say nothing about a board.
+    """
+
+    def __init__(self, device):
+        self.device, self.was_running = device, False
+        self.transport = _open(device)
+        self.is_pty = self.transport.is_pty
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    @contextlib.contextmanager
+    def told(self, doing):
+        """Turns what serial port and transport raise into a LinkError."""
+        import serial
+        from mpremote.transport import TransportError
+
+        try:
+            yield
+        except (serial.SerialException, OSError) as error:
+            raise LinkError(f"{self.device}: the connection broke while {doing} ({error}); {_CABLE}") from None
+        except (TransportError, struct.error) as error:
+            raise LinkError(f"{self.device}: the board stopped answering while {doing} ({error}); {_CABLE}") from None
+
+    def enter(self, restart):
+        """Stops the program that runs and reaches the raw REPL, with a soft reset or without."""
+        with self.told("stopping its program"):
+            if not any(self._entered() for _ in range(_TRIES)):
+                raise LinkError(
+                    f"{self.device}: no MicroPython answers; {_RESET}; if it never does, the port is another device's "
+                    "or the firmware has no REPL there"
+                )
+            if restart:
+                self._restart()
+        self.transport.in_raw_repl = True
+
+    def _entered(self):
+        serial = self.transport.serial
+        serial.write(b"\r" + _CTRL_C)
+        self.was_running = self.was_running or b"KeyboardInterrupt" in self._until(_NEVER, _QUIET_S)
+        serial.write(b"\r" + _CTRL_A)
+        return self._until(_RAW_REPL, 2).endswith(_RAW_REPL)
+
+    def _until(self, ending, timeout_s):
+        """Returns what comes, up to the ending or the end of the time."""
+        serial, data, end = self.transport.serial, b"", time.monotonic() + timeout_s
+        serial.timeout = _QUIET_S
+        try:
+            while not data.endswith(ending) and time.monotonic() < end:
+                data += serial.read(1)
+        finally:
+            serial.timeout = _READ_S
+        return data
+
+    def _restart(self):
+        self._until(b">", _READ_S)
+        self.transport.serial.write(_CTRL_D)
+        for ending in (_SOFT_REBOOT, _RAW_REPL):
+            if not self._until(ending, _BOOT_S).endswith(ending):
+                raise LinkError(f"{self.device}: no REPL {_BOOT_S} s after a soft reset; does boot.py end? {_RESET}")
+
+    def restart(self):
+        """Soft reset: an empty heap, boot.py but not main.py."""
+        with self.told("restarting"):
+            self._restart()
+
+    def exec(self, code, timeout=10, on_data=None):
+        """Runs code on the board and returns what it prints.
+
+        Args:
+            code: str.    timeout: seconds without output after which the board counts as lost; None waits for ever.
+            on_data: called with the bytes as they come; then nothing is returned.
+
+        Raises:
+            RemoteError: if the code raises.    LinkError: if the board stops answering, or cannot read it.
+        """
+        with self.told("running a command"):
+            self.transport.exec_raw_no_follow(code)
+            out, error = self.transport.follow(timeout, on_data)
+        if error:
+            self._blame(RemoteError(self.device, error.decode(errors="replace")))
+        return "" if on_data else out.decode(errors="replace").replace("\r\n", "\n")
+
+    def _blame(self, error):
+        """Raises a RemoteError; where the board cannot read a command, the cable is at fault, not the command."""
+        files = [line for line in error.traceback.splitlines() if line.lstrip().startswith("File ")]
+        if error.kind in _UNREADABLE and (not files or "<stdin>" in files[-1]):
+            raise LinkError(f"{self.device}: a command arrived damaged ({error.kind}); {_CABLE}")
+        raise error
+
+    def eval(self, expression, timeout=10, setup=""):
+        """Returns the value of an expression whose repr is a literal.
+
+        Args:
+            timeout: seconds, as in exec.    setup: code that runs before.
+
+        Raises:
+            RemoteError: if the code raises.    LinkError: also if the value arrives damaged: its sum travels with it.
+        """
+        found = self.exec(f"{setup}\n_r = repr(({expression}))\nprint(len(_r), sum(_r.encode()), _r)", timeout)
+        try:
+            n, total, text = found.rstrip("\n").split(" ", 2)
+            if (len(text), sum(text.encode())) == (int(n), int(total)):
+                return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            pass
+        raise LinkError(f"{self.device}: an answer arrived damaged ({found[:80]!r}); {_CABLE}")
+
+    def put(self, data, path, progress=None, check=True):
+        """Writes a file on the board and compares its length and CRC-32, computed there.
+
+        Args:
+            data: bytes.    path: on the board.    progress: called with (bytes done, bytes in all).
+            check: False leaves the comparison to the caller.
+
+        Raises:
+            DoesNotFitError: if the file system is full.    LinkError: if it is read-only, or the file arrived damaged.
+        """
+        try:
+            self.exec(_OPEN.format(path=path))
+            for at in range(0, len(data), _CHUNK_BYTES):
+                chunk = data[at : at + _CHUNK_BYTES]
+                self.exec(f"_w(_d({b64encode(chunk)!r}))")
+                if progress:
+                    progress(at + len(chunk), len(data))
+            self.exec("_f.close()")
+        except RemoteError as error:
+            self._give_up(path)
+            if error.kind == "ValueError":
+                raise self._damaged(path) from None
+            raise self.file_error(error, path, len(data)) from None
+        if check and self.crc(path) != (len(data), zlib.crc32(data)):
+            raise self._damaged(path)
+
+    def _damaged(self, path):
+        return LinkError(f"{self.device}: {path} arrived damaged; {_CABLE}")
+
+    def _give_up(self, path):
+        """Removes the part of a file that was written."""
+        with contextlib.suppress(LinkError):
+            self.exec("_f.close()")
+        with contextlib.suppress(LinkError):
+            self.remove(path)
+
+    def file_error(self, error, path, n_bytes):
+        """Returns what to raise for a RemoteError of writing a file."""
+        if error.errno == _NO_SPACE:
+            return DoesNotFitError(
+                f"{self.device}: the board is full: no room for the {n_bytes:,} bytes of {path}; remove files there "
+                "(mpremote rm) or take a smaller model"
+            )
+        if error.errno == _READ_ONLY:
+            return LinkError(
+                f"{self.device}: the board's files are read-only from its side; a CircuitPython board gives them back "
+                "when its drive is ejected or storage.remount in boot.py says so"
+            )
+        return error
+
+    def crc(self, path):
+        """Returns (length, CRC-32) of a file, computed by the board."""
+        n, high, low = self.eval(f"_crc({path!r})", 60, _CRC)
+        return n, high << 16 | low
+
+    def get(self, path):
+        """Returns the bytes of a file. Raises LinkError if they arrive damaged."""
+        text = "".join(self.exec(_GET.format(path=path), timeout=30).split())
+        try:
+            data = bytes.fromhex(text)
+        except ValueError:
+            raise self._damaged(path) from None
+        if (len(data), zlib.crc32(data)) != self.crc(path):
+            raise self._damaged(path)
+        return data
+
+    def listdir(self, path="/"):
+        """Returns [(name, is_folder, bytes)] of a folder, sorted."""
+        return sorted(self.eval(f"_l({path.rstrip('/')!r})", setup=_LIST))
+
+    def stat(self, path):
+        """Returns (is_folder, bytes) of a file or folder, None if it is not there."""
+        try:
+            mode, size = self.eval(f"(lambda s: (s[0], s[6]))(__import__('os').stat({path!r}))")
+        except RemoteError:
+            return None
+        return bool(mode & 0x4000), size
+
+    def mkdir(self, path):
+        """Makes a folder and those above it, where they are not there."""
+        parts = path.strip("/").split("/")
+        for i in range(len(parts)):
+            folder = "/" + "/".join(parts[: i + 1])
+            if self.stat(folder) is None:
+                try:
+                    self.exec(f"import os\nos.mkdir({folder!r})")
+                except RemoteError as error:
+                    raise self.file_error(error, folder, 0) from None
+
+    def remove(self, path):
+        """Removes a file, or an empty folder."""
+        self.exec(f"import os\ntry:\n os.remove({path!r})\nexcept OSError:\n os.rmdir({path!r})")
+
+    def mount(self, folder):
+        """Serves a folder of this computer at /remote, where the board goes.
+
+        Raises:
+            LinkError: if the firmware cannot.
+        """
+        if self.eval("__import__('sys').implementation.name") != "micropython":
+            raise LinkError(f"{self.device}: this firmware cannot mount a computer's folder; MicroPython can")
+        with self.told("mounting a folder"):
+            self.transport.mount_local(str(folder))
+
+    def unmount(self):
+        """Undoes mount, as far as the board still answers."""
+        with contextlib.suppress(LinkError), self.told("unmounting a folder"):
+            if not self.transport.in_raw_repl:
+                self.transport.enter_raw_repl(soft_reset=False)
+            self.transport.umount_local()
+
+    def reset(self):
+        """Soft reset as from the button: boot.py and main.py run. The link is out of the raw REPL then."""
+        with self.told("restarting"):
+            serial = self.transport.serial
+            serial.write(b"\r" + _CTRL_B)
+            self._until(b">>> ", _READ_S)
+            serial.write(_CTRL_D)
+            self.transport.in_raw_repl = False
+            if not self._until(_SOFT_REBOOT, _BOOT_S).endswith(_SOFT_REBOOT):
+                raise LinkError(f"{self.device}: no soft reset; {_RESET}")
+
+    def close(self):
+        """Leaves the raw REPL; a program that ran when the link was opened is started again."""
+        with contextlib.suppress(LinkError, OSError):
+            if self.transport.in_raw_repl and self.was_running:
+                self.reset()
+            elif self.transport.in_raw_repl:
+                self.transport.exit_raw_repl()
+        with contextlib.suppress(Exception):  # the port may be gone
+            self.transport.close()
+
+
+_CABLE = "check the cable, then try again"
+# Names with an underscore in the board's __main__; they end with the next soft reset.
+_OPEN = """
+try:
+ from binascii import a2b_base64 as _d
+except ImportError:
+ from ubinascii import a2b_base64 as _d
+_f = open({path!r}, "wb")
+_w = _f.write
+"""
+# Small ints have 31 bits and not every board has larger ones, so a CRC travels as two halves.
+_CRC = """
+def _crc(path):
+ c = n = 0
+ b = bytearray(512)
+ try:
+  from binascii import crc32
+ except ImportError:
+  def crc32(data, c):
+   c ^= 0xFFFFFFFF
+   for v in data:
+    c ^= v
+    for _ in range(8):
+     c = c >> 1 ^ (0xEDB88320 if c & 1 else 0)
+   return c ^ 0xFFFFFFFF
+ with open(path, "rb") as f:
+  while True:
+   k = f.readinto(b)
+   if not k:
+    return n, c >> 16 & 65535, c & 65535
+   c = crc32(memoryview(b)[:k], c)
+   n += k
+"""
+_GET = """
+from binascii import hexlify as _h
+with open({path!r}, "rb") as _f:
+ while True:
+  _b = _f.read(256)
+  if not _b:
+   break
+  print(str(_h(_b), "ascii"))
+"""
+_LIST = """
+import os
+def _l(path):
+ found = []
+ for name in os.listdir(path or "/"):
+  s = os.stat(path + "/" + name)
+  found.append((name, bool(s[0] & 0x4000), s[6]))
+ return found
+"""
