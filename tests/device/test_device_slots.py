@@ -337,7 +337,7 @@ def test_without_a_model_that_can_be_taken_the_fault_of_the_newest_is_told():
     data = read(NEW)
     write(name + ".0.a8", b"")
     e = raises(attn8.ModelError, attn8.load, name)
-    assert e.code == 38
+    assert e.code == 39
     expected = f"{name}: no slot holds a model that can be taken (SLOT): got slot 0 empty, slot 1 empty"
     assert str(e) == expected + ", expected a good slot; deploy a model"
     write(name + ".0.a8", data[:99] + b"\x55" + data[100:] + slots.record(data[:24], 1, GOOD))
@@ -384,7 +384,7 @@ def test_the_last_sequence_of_all_is_told():
     assert is_loaded(name, NEW)
     at = sent(name, OTHER)
     e = raises(attn8.ModelError, slots.accept, name, at)
-    assert e.code == 38 and "got sequence 1073741823, expected a smaller one: remove both slot files" in str(e)
+    assert e.code == 39 and "got sequence 1073741823, expected a smaller one: remove both slot files" in str(e)
     assert is_loaded(name, NEW)
 
 
@@ -405,7 +405,7 @@ def test_rollback_goes_back_once():
     assert states(name) == [(GOOD, 0), (BAD, 1)]
     assert is_loaded(name, OLD)
     e = raises(attn8.ModelError, slots.rollback, name)
-    assert e.code == 38 and "got slot 1 bad, slot 0 good, expected a second one to go back to" in str(e)
+    assert e.code == 39 and "got slot 1 bad, slot 0 good, expected a second one to go back to" in str(e)
     assert slots.accept(name, name + ".1.a8", True) == (1, 3)
     assert is_loaded(name, NEW)
 
@@ -499,12 +499,12 @@ def test_with_a_key_on_the_board_only_signed_models_run():
     write(name + ".key", key)
     if not signature.sha256():
         e = raises(attn8.ModelError, attn8.load, name)
-        assert e.code == 39 and "a firmware without SHA-256" in str(e)
+        assert e.code == 40 and "a firmware without SHA-256" in str(e)
         return
-    assert raises(attn8.ModelError, attn8.load, name).code == 39
+    assert raises(attn8.ModelError, attn8.load, name).code == 40
     tag = signature.tag(key, read(OLD))
     for tail in (b"", tag[:-1], bytes(32), tag[:-1] + bytes((tag[-1] ^ 1,))):
-        assert raises(attn8.ModelError, slots.accept, name, sent(name, OLD, tail)).code == 39
+        assert raises(attn8.ModelError, slots.accept, name, sent(name, OLD, tail)).code == 40
     assert slots.accept(name, sent(name, OLD, tag), True) == (1, 2)
     assert is_loaded(name, OLD)
     tag = signature.tag(key, read(NEW))
@@ -512,7 +512,7 @@ def test_with_a_key_on_the_board_only_signed_models_run():
     assert is_loaded(name, NEW) and attn8.confirm()
     assert slots.rollback(name) == 1
     write(name + ".key", key + b"!")
-    assert raises(attn8.ModelError, attn8.load, name).code == 39
+    assert raises(attn8.ModelError, attn8.load, name).code == 40
 
 
 class Refused:
