@@ -429,6 +429,8 @@ def bench(output, file, kernels, sizes, board):
 
     if kernels + sizes + (file is not None) != 1:
         raise click.UsageError("give a model FILE, --kernels or --sizes, one of them")
+    if sizes and board != "pico":
+        raise click.UsageError("--sizes is for a Cortex-M0+, without --board")
     if sizes:
         output.result(core_sizes.bench_sizes(), core_sizes.render)
         return

@@ -259,7 +259,7 @@ def _ops_table(ops, unit=None):
 def _ratio(found, unit):
     """Returns the texts of a count per multiply-accumulate, and of its share of the bound."""
     ratio, percent = found[f"{unit}_per_mac"], found["percent_of_bound"]
-    return ("", "") if ratio is None else (f"{ratio:.2f}", f"{percent:.0f} %")
+    return "" if ratio is None else f"{ratio:.2f}", "" if percent is None else f"{percent:.0f} %"
 
 
 def render_bench(bench):
@@ -291,9 +291,17 @@ def _bound_line(found):
     from rich.text import Text
 
     unit, reached = found["unit"], ""
-    if "macs" in found:
-        reached = f"{found[f'{unit}_per_mac']:.2f} {unit}/MAC, {found['percent_of_bound']:.0f} % of the "
+    if found.get("macs"):
+        percent = found["percent_of_bound"]
+        reached = f"{found[f'{unit}_per_mac']:.2f} {unit}/MAC, {'' if percent is None else f'{percent:.0f} % of the '}"
     return Text(f"{reached}bound {found['bound']:g} {unit}/MAC: {found['bound_reason']}")
+
+
+def _share(tokens_a_window):
+    """Returns what a token is of a window, or how many windows it is."""
+    if tokens_a_window >= 1.5:
+        return f"1/{tokens_a_window:.0f} of a window"
+    return f"{1 / tokens_a_window:.1f} windows"
 
 
 def _stream_line(stream, unit):
@@ -302,7 +310,7 @@ def _stream_line(stream, unit):
 
     if stream is None:
         return []
-    samples, share = stream["token_samples"], f"1/{stream['tokens_a_window']:.0f} of a window"
+    samples, share = stream["token_samples"], _share(stream["tokens_a_window"])
     said = f"stream: {_token(stream, unit)} a token ({samples} samples, output included), {share}"
     lines = [f"{said}; state {stream['state_bytes']:,} bytes"]
     if stream["packed_state_bytes"]:

@@ -25,8 +25,8 @@ typedef struct {
     uint16_t n_channels;
     uint8_t last_step; /* last step of a run (step i + 1 runs op i) that reads it, or what takes its place; 0: never read */
     uint8_t stream;    /* a8_stream.c */
-    uint16_t scratch_words; /* a8_op_scratch_bytes / 4 of the op that makes it */
-    uint8_t in_place;       /* 1 + the tensor whose place it takes; 0: it has its own */
+    uint8_t in_place;  /* 1 + the tensor whose place it takes; 0: it has its own */
+    uint32_t scratch_bytes; /* a8_op_scratch_bytes of the op that makes it */
 } a8_tensor_t;
 
 /* A score difference becomes an index of A8_EXP: see "windowed attention". */

@@ -65,7 +65,7 @@ static void get_block(a8_model_t *m, uint32_t b, block_t *k)
     uint32_t n_ops = m->n_ops;
     if (b > n_ops) {
         a8_op_t *op = &m->ops[b - n_ops - 1];
-        k->bytes = 4u * op->output.scratch_words;
+        k->bytes = op->output.scratch_bytes;
         k->first = k->last = b - n_ops;
         k->offset = &op->scratch;
         return;
@@ -195,7 +195,7 @@ void a8_plan(a8_model_t *m)
     uint32_t best = 0, order = 0, least = UINT32_MAX;
     for (uint32_t i = m->n_ops; i > 0; i--) {
         share_place(m, i);
-        m->ops[i - 1].output.scratch_words = (uint16_t)(a8_op_scratch_bytes(m, &m->ops[i - 1]) / 4);
+        m->ops[i - 1].output.scratch_bytes = a8_op_scratch_bytes(m, &m->ops[i - 1]);
     }
     m->live_bytes = live_bytes(m);
     for (; order < N_ORDERS && least > m->live_bytes; order++) {

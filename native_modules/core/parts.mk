@@ -1,5 +1,5 @@
 # What a build leaves out, of WITHOUT="conv1d attention norm add pool table stream"; a model that needs it is refused.
-# PORTABLE=1 takes the portable kernels instead of those of the processor: slower, and on armv6m 4 kB smaller.
+# PORTABLE=1 takes the portable kernels instead of those of the processor: slower, and on armv6m 5 kB smaller.
 ATTN8_KNOWN := conv1d attention norm add pool table stream
 ATTN8_UNKNOWN := $(filter-out $(ATTN8_KNOWN),$(WITHOUT))
 ifneq ($(ATTN8_UNKNOWN),)

@@ -84,6 +84,16 @@ def test_c_and_numpy_plan_the_same_arena_for_a_target(target, files):
     assert sum(n > 0 for n in more) > len(more) // 2
 
 
+def test_scratch_of_more_than_256_kb_is_planned_whole(tmp_path):
+    shape = models.Shape(256, 1, 1, 1, 0, 0, heads=1, head_size=255, left=255, right=0, ff=4, int16=False)
+    path = tmp_path / "large.a8"
+    path.write_bytes(models.build_model(shape))
+    program = core_program("native/core_test", "-O2", "-DA8_SCRATCH_M0PLUS")
+    planned = reference.plan(reference.parse(path.read_bytes()), arena.M0PLUS)[1:]
+    assert tuple(map(int, run(program, "arena", path).split()[:2])) == planned
+    assert planned[0] > 1 << 18
+
+
 def test_c_and_numpy_plan_the_same_arena_for_any_graph():
     need("cc")
     sizes = [_plan_of(seed) for seed in range(200)]

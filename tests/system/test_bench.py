@@ -205,6 +205,23 @@ def test_a_file_kernels_and_sizes_exclude_each_other(arguments):
     assert "give a model FILE, --kernels or --sizes, one of them" in attn8(*arguments, code=2)
 
 
+def test_a_model_without_products_and_one_of_padding_have_no_share_of_the_bound(tmp_path):
+    need_board("pico2")
+    nets = {"table": kernels._Net(4, 8), "padding": kernels._Net(8, 8)}
+    nets["table"].mean_pool(nets["table"].table(0))
+    nets["padding"].mean_pool(nets["padding"].conv1d(0, 4, 255, 1))
+    for name, net in nets.items():
+        (tmp_path / name).write_bytes(net.packed())
+        found = json.loads(attn8(tmp_path / name, "--board", "pico2", "--json"))
+        assert found["percent_of_bound"] is None
+        assert "% of the" not in attn8(tmp_path / name, "--board", "pico2")
+    assert found["instructions_per_mac"] < found["bound"]
+
+
+def test_sizes_are_those_of_a_cortex_m0plus():
+    assert "--sizes is for a Cortex-M0+, without --board" in attn8("--sizes", "--board", "esp32", code=2)
+
+
 def test_sizes_add_up_and_end_as_the_readme_shows():
     need_board("pico")
     found = json.loads(attn8("--sizes", "--json"))
