@@ -130,4 +130,4 @@ print(kept, hasattr(attn8, "confirm") and attn8.confirm())
         for name in ("g.0.a8", "t.0.a8", "model.a8"):
             (folder / name).write_bytes(random_model(0))
         (folder / "script.py").write_text(script, encoding="utf-8")
-        assert mp.UNIX.run_script(folder, "script.py").strip() == "[False, False, True, True] True"
+        assert mp.UNIX.run_script(folder, "script.py", heap_bytes=1 << 20).strip() == "[False, False, True, True] True"
