@@ -5,6 +5,8 @@ Nothing here uses the packer, which refuses to write such files.
 
 import struct
 
+import numpy as np
+
 from attn8.pack import seal
 
 FULL, KEY, RELU = 0, 1, 2
@@ -114,6 +116,51 @@ LINEAR = linear(0, 2, 2)
 KEYS = linear(0, 2, 2, KEY)
 GOOD = chain(LINEAR)
 WITH_ATTENTION = [LINEAR, KEYS, LINEAR]
+
+
+def in_place():
+    """Returns files whose ops may, or may not, write over what they read: the input, a query that is key or value."""
+    chains = (
+        [table(0), add(1, 1)],
+        [add(0, 0), table(1)],
+        [table(0), add(0, 1)],
+        [KEYS, LINEAR, attention(1, 1, 2)],
+        [LINEAR, KEYS, attention(1, 2, 1)],
+        [*WITH_ATTENTION, attention(1, 2, 3)],
+    )
+    return [chain(*ops, window=window(4, 2, int16)) for ops in chains for int16 in (False, True)]
+
+
+def random_graph(seed):
+    """Returns a file of linears and adds, every second behind attention; some cannot be placed without a gap."""
+    rng = np.random.default_rng(seed)
+    ops, channels, unread = [], [2], {0}
+    if seed % 2:
+        ops, channels, unread = [*WITH_ATTENTION, attention(1, 2, 3)], [2] * 5, {4}
+    for _ in range(int(rng.integers(3, 30))):
+        last = len(ops)
+        a = int(rng.integers(0, last + 1))
+        same = [t for t in range(last + 1) if channels[t] == channels[a]]
+        b = int(rng.choice(same))
+        n = int(rng.choice([channels[a], 2, rng.integers(1, 40)]))
+        adding = a != b and n == channels[a]
+        ops.append(add(a, b) if adding else linear(a, channels[a], n))
+        unread -= {a, b} if adding else {a}
+        unread.add(last + 1)
+        channels.append(n)
+    _join(ops, channels, unread)
+    return chain(*ops)
+
+
+def _join(ops, channels, unread):
+    """Reads every tensor that no op has read, and ends with two channels."""
+    total = None
+    for t in sorted(unread):
+        ops.append(linear(t, channels[t], 2))
+        total = (total, len(ops)) if total else len(ops)
+        if isinstance(total, tuple):
+            ops.append(add(*total))
+            total = len(ops)
 
 
 def attended(**fields):

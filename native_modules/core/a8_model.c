@@ -73,9 +73,9 @@ static NOINLINE void run_product(const step_t *t)
     a8_conv1d_t p;
     p.rows = t->file + op->rows;
     p.weights = (const int8_t *)t->file + op->weights;
-    p.n_steps = t->one_step ? 1 : x->n_steps;
+    p.n_steps = x->n_steps;
     p.n_inputs = x->n_channels;
-    p.n_output_steps = t->one_step ? 1 : op->output.n_steps;
+    p.n_output_steps = op->output.n_steps;
     p.n_outputs = op->output.n_channels;
     p.kernel = op->as.product.kernel;
     p.stride = op->as.product.stride;

@@ -148,7 +148,7 @@ int32_t a8_run(a8_model_t *m, const uint8_t *file, uint32_t n, void *arena, uint
 void a8_run_input(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t n_steps);
 void a8_run_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i);
 
-/* Op i on the first token; it is one that looks at each token alone: linear, norm, add or table. */
+/* Op i on the first token; it is one that looks at each value of a token alone: norm, add or table. */
 #define A8_ONE_TOKEN 0x80000000u
 static inline void a8_run_token_op(const a8_model_t *m, const uint8_t *file, void *arena, const void *input, uint32_t i)
 {

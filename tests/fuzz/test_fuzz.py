@@ -12,7 +12,7 @@ from attn8.device import check_model as device_check_model
 
 import models
 from attn8 import reference, spec
-from faulty import FAULTS
+from faulty import FAULTS, in_place, random_graph
 from tools import CORE, ROOT, SANITIZE, core_program, core_sources, need, run, scratch
 
 SMALL = {"n_steps": 8, "n_channels": 2, "kernel": 3, "stride": 2, "pad_left": 1, "pad_right": 1, "left": 2, "right": 2}
@@ -134,7 +134,11 @@ def _exercise(programs, seeds, folder):
     for seed, path in enumerate(several[:10]):
         path.write_bytes(models.random_model(seed, pad_right=0, right=0))
     run(programs["core_test"], "state", *several[:10])
-    run(programs["core_test"], "arena", wide)
+    graphs = [*in_place(), *map(random_graph, range(60))]
+    planned = [folder / f"graph{i}.a8" for i in range(len(graphs))]
+    for path, data in zip(planned, graphs, strict=True):
+        path.write_bytes(data)
+    run(programs["core_test"], "arena", wide, *planned)
     run(programs["core_test"], "codes", listed)
     run(programs["fuzz_check"], "random", 50_000, 5, 100_000, *seeds)
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from array import array
 from dataclasses import replace
 from types import SimpleNamespace
@@ -46,7 +47,8 @@ def run_example(request, tmp_path):
             program, environment["MICROPYPATH"] = need("micropython"), ":.frozen"
         command = [program, name, str(N_SAMPLES)]
         options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 60}
-        for _ in range(5):  # a busy computer loses samples, and then the outputs are others
+        for attempt in range(8):  # a busy computer loses samples, and then the outputs are others
+            time.sleep(2 * attempt)
             done = subprocess.run(command, check=False, **options)
             assert done.returncode == 0, done.stdout + done.stderr
             if f"{N_SAMPLES} samples" in done.stdout and " 0 lost" in done.stdout:

@@ -4,7 +4,6 @@ import json
 import re
 import struct
 
-import numpy as np
 import pytest
 
 import faulty
@@ -103,33 +102,9 @@ def test_c_and_numpy_plan_the_same_arena_for_any_graph():
 
 def _plan_of(seed):
     """Returns (arena_bytes, live_bytes) of C and of NumPy for a random graph of linears and adds."""
-    rng = np.random.default_rng(seed)
-    ops, channels, unread = [], [2], {0}
-    for i in range(int(rng.integers(3, 30))):
-        a = int(rng.integers(0, i + 1))
-        same = [t for t in range(i + 1) if channels[t] == channels[a]]
-        b = int(rng.choice(same))
-        n = int(rng.choice([channels[a], 2, rng.integers(1, 40)]))
-        adding = a != b and n == channels[a]
-        ops.append(faulty.add(a, b) if adding else faulty.linear(a, channels[a], n))
-        unread -= {a, b} if adding else {a}
-        unread.add(i + 1)
-        channels.append(n)
-    _join(ops, channels, unread)
-    data = faulty.chain(*ops)
+    data = faulty.random_graph(seed)
     c, numpy = runtime.CModel(data), reference.parse(data)
     return (c.arena_bytes, c.live_bytes), (numpy.arena_bytes, numpy.live_bytes)
-
-
-def _join(ops, channels, unread):
-    """Reads every tensor that no op has read, and ends with two channels."""
-    total = None
-    for t in sorted(unread):
-        ops.append(faulty.linear(t, channels[t], 2))
-        total = (total, len(ops)) if total else len(ops)
-        if isinstance(total, tuple):
-            ops.append(faulty.add(*total))
-            total = len(ops)
 
 
 @pytest.mark.parametrize("flags", ["-O0", "-Os", "-O2", "-O3", "-O2 -m32", "clang -O2", "-O2 -fno-jump-tables"])
