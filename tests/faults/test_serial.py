@@ -19,7 +19,7 @@ from attn8 import reference
 from attn8.boards import BoardError, deploy, install, link
 from attn8.boards.link import open_link
 from attn8.random_models import random_model
-from board import Board
+from pty_board import Board
 
 KINDS = ("flip", "drop", "duplicate", "stall", "cut")
 OLD, NEW = random_model(3), random_model(4, n_outputs=3)

@@ -17,7 +17,7 @@ from attn8.boards import deploy, install
 from attn8.boards.link import open_link
 from attn8.cli import cli
 from attn8.random_models import random_model
-from board import Board
+from pty_board import Board
 
 PROMPT = ">>> "
 LEAVE = b"\x1d"

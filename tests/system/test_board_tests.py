@@ -9,7 +9,7 @@ from attn8.boards import install
 from attn8.boards.link import open_link
 from attn8.boards.testing import device_tests_folder
 from attn8.cli import cli
-from board import Board
+from pty_board import Board
 from tools import ROOT
 
 

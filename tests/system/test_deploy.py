@@ -14,7 +14,7 @@ from attn8.boards import install
 from attn8.boards.link import open_link
 from attn8.cli import cli
 from attn8.random_models import Shape, build_model, random_model
-from board import Board
+from pty_board import Board
 from tools import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "device"))

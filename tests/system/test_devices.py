@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from attn8.boards import link
 from attn8.boards.link import Port, open_link
 from attn8.cli import cli
-from board import Board, answering
+from pty_board import Board, answering
 from tools import ROOT
 
 MODEL = (ROOT / "models" / "shoulder_exercises" / "model.a8").read_bytes()

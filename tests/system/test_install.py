@@ -12,7 +12,7 @@ from attn8.boards.facts import Facts
 from attn8.boards.link import open_link
 from attn8.cli import cli
 from attn8.errors import ToolMissingError
-from board import Board
+from pty_board import Board
 from tools import need_micropython_tree
 
 PICO = {"_mpy": 6 | 3 << 8 | 4 << 10, "_machine": "Raspberry Pi Pico with RP2040"}

@@ -9,7 +9,7 @@ from mpremote.transport_serial import SerialTransport
 
 from attn8.boards import DoesNotFitError, link
 from attn8.boards.link import LinkError, Port, RemoteError, find_device, open_link
-from board import Board, answering, over_tcp
+from pty_board import Board, answering, over_tcp
 
 _NO_CRC32 = """
 import sys
@@ -93,15 +93,29 @@ def test_command_that_arrives_damaged_is_told_from_a_module_that_is_wrong(board)
             board.to_board = lambda data: data
 
 
+def replacing(there, arrives):
+    """Returns a hook for bytes on their way that replaces some, also where they come in two pieces."""
+    kept = b""
+
+    def hook(data):
+        nonlocal kept
+        data = (kept + data).replace(there, arrives)
+        n = next((n for n in range(len(there) - 1, 0, -1) if data.endswith(there[:n])), 0)
+        data, kept = data[: len(data) - n], data[len(data) - n :]
+        return data
+
+    return hook
+
+
 def test_answer_that_arrives_damaged_is_an_error(board):
     with open_link(board.port) as link:
         link.put(b"0123456789", "/digits")
         for there, arrives in ((b"1234", b"1235"), (b"1234", b"124"), (b"1234", b""), (b"4 202 ", b"4 203 ")):
-            board.to_host = lambda data, there=there, arrives=arrives: data.replace(there, arrives)
+            board.to_host = replacing(there, arrives)
             with pytest.raises(LinkError, match=r"an answer arrived damaged \(.*check the cable"):
                 link.eval("1230 + 4")
         for arrives in (b"00", b"0", b"zz"):
-            board.to_host = lambda data, arrives=arrives: data.replace(b"38", arrives)
+            board.to_host = replacing(b"38", arrives)
             with pytest.raises(LinkError, match="/digits arrived damaged; check the cable"):
                 link.get("/digits")
         board.to_host = lambda data: data

@@ -8,7 +8,7 @@ import pytest
 from attn8 import native_build
 from attn8.boards import mip
 from attn8.boards.link import open_link
-from board import Board
+from pty_board import Board
 from tools import ROOT, need_micropython_tree
 
 MODEL = ROOT / "models" / "shoulder_exercises" / "model.a8"
