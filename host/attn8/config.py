@@ -320,6 +320,8 @@ def with_init(config, run_dir, freeze=None):
 
 
 TEXT_SETTINGS = ("model.name", "model.version")  # of which a number is a text too
+
+
 def fit_name(text):
     """A model name of at most 32 UTF-8 bytes from any text."""
     text = "".join(c for c in text if c.isprintable())

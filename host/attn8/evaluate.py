@@ -4,6 +4,7 @@ import numpy as np
 
 MAX_SCORES = 1 << 26  # attention scores in memory at a time
 
+
 def confusion_matrix(y, predicted, n_classes):
     """Count windows: int64 (n_classes, n_classes), row = true class, column = predicted class."""
     y, predicted = np.asarray(y, np.int64), np.asarray(predicted, np.int64)

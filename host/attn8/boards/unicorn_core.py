@@ -136,7 +136,7 @@ class UnicornCpu:
         """
         to = self._registers
         words = [a & 0xFFFFFFFF for a in arguments]
-        on_stack = struct.pack(f"<{len(words[len(to.arguments):])}I", *words[len(to.arguments) :])
+        on_stack = struct.pack(f"<{len(words[len(to.arguments) :])}I", *words[len(to.arguments) :])
         sp = (stack_top - len(on_stack)) & -to.stack_alignment
         self.write(sp, on_stack)
         for register, value in zip(to.arguments, words, strict=False):
