@@ -5,7 +5,7 @@ import sys
 from .checking import submodule
 
 try:
-    if sys.implementation.name != "micropython":
+    if sys.implementation.name == "cpython":
         raise ImportError
     ops = submodule("_viper")
 

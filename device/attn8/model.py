@@ -13,6 +13,7 @@ _BUSY = "run was called inside a run of the same model; load the model twice"
 _IS_CPYTHON = sys.implementation.name == "cpython"
 _BYTES = (bytes, bytearray)
 _SIZED = (array, memoryview)
+_COPIED = (array, bytearray, memoryview)
 
 
 class _Index:
@@ -44,6 +45,21 @@ def item_bytes(buffer, likely):
         except TypeError:  # read-only, or a firmware that assigns no slices
             return len(bytes(memoryview(buffer)[:1]))
     return 0
+
+
+# The dtype of a ulab array is a typecode or, where its firmware was built so, an object.
+_DTYPES = {"104": 2, "98": 1, "66": 1, "dtype('int16')": 2, "dtype('int8')": 1, "dtype('uint8')": 1}
+
+
+def view_of(buffer, likely):
+    """Returns (memoryview, bytes of an item as item_bytes tells) of what is no array, such as one of ulab.
+
+    Raises:
+        TypeError: if it has no contiguous buffer.
+    """
+    view = memoryview(buffer)
+    dtype = getattr(buffer, "dtype", None)
+    return view, item_bytes(view, likely) if dtype is None else _DTYPES.get(str(dtype), 0)
 
 
 def map_file(f):
@@ -270,15 +286,16 @@ class Model(ModelMethods):
 
     def _as_buffer(self, window):
         """MicroPython and CircuitPython, where only some builds tell the size of an item."""
+        likely = 2 if self._wide else 1
         if isinstance(window, _BYTES):
             item = 1
+        elif isinstance(window, _SIZED):
+            item = getattr(window, "itemsize", 0) or item_bytes(window, likely)
         else:
-            if not isinstance(window, _SIZED):
-                try:
-                    window = memoryview(window)
-                except TypeError:
-                    raise self._input_error(f"no buffer but {type(window)}") from None
-            item = getattr(window, "itemsize", 0) or item_bytes(window, 2 if self._wide else 1)
+            try:
+                window, item = view_of(window, likely)
+            except TypeError:
+                raise self._input_error(f"no contiguous buffer but {type(window)}") from None
         n = len(window)
         if not (item == 1 or (self._wide and item == 2)):
             raise self._input_error("another type of buffer")
@@ -287,8 +304,17 @@ class Model(ModelMethods):
         return window
 
     def _give(self, out):
-        """Copies the last tensor to ``out``, whose bytes may be signed or not."""
+        """Copies the last tensor to ``out``, whose bytes may be signed or not.
+
+        CircuitPython refuses a number that does not fit, and the error takes memory: a slice takes bytes as they are.
+        """
         y = self._last
+        if not _IS_CPYTHON and isinstance(out, _COPIED):
+            try:
+                out[ALL] = y
+                return
+            except (TypeError, ValueError):  # read-only, of other items, or a firmware that assigns no slices
+                pass
         for i in range(self.n_outputs):
             try:
                 out[i] = y[i]

@@ -56,11 +56,11 @@ def _stream_fault(data):
 
 
 def _found(got):
-    """Says what was given: its number of values, its typecode, or the type of what is no buffer."""
+    """Says what was given: its number of values, its typecode, or the type of what is no contiguous buffer."""
     if got is None:
         return "a buffer that moved since start"
     if isinstance(got, int):
         return f"{got} values"
     if isinstance(got, str):
         return f"a buffer of format '{got}'"
-    return f"no buffer but {got}"
+    return f"no contiguous buffer but {got}"

@@ -6,7 +6,7 @@ from array import array
 from .checking import submodule
 
 try:
-    if sys.implementation.name != "micropython":
+    if sys.implementation.name == "cpython":
         raise ImportError
     loops = submodule("_samples_viper")
 except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
@@ -15,6 +15,10 @@ except (ImportError, SyntaxError, ValueError):  # no such file, no native emitte
 _SOURCES = (bytes, bytearray, memoryview, array)
 # What dst holds.
 _INT16, _BYTES, _SIGNED_BYTES = 0, 1, 2
+_IS_CIRCUITPYTHON = sys.implementation.name == "circuitpython"
+_FIRST = slice(1) if _IS_CIRCUITPYTHON else None
+_PASTE = (array("h", (-300,)), array("b", (-44,)))
+_SEEN = {-300: _INT16, -44: _SIGNED_BYTES, 212: _BYTES}
 
 
 def be16(src, dst):
@@ -65,30 +69,45 @@ def _check_bytes(name, src):
 def _kind(name, dst, n):
     """Returns what dst holds, after checking that it has room for just n values of int16."""
     n_items = len(dst)
-    kind = _item(dst) if n_items else _BYTES
+    kind = _item(dst, _INT16 if n_items == n else _BYTES) if n_items else _BYTES
     if n_items != (n if kind == _INT16 else 2 * n):
         got = f"{n_items} {'values' if kind == _INT16 else 'bytes'}"
         raise ValueError(f"{name}: dst: got {got}, expected array('h') of {n} values or {2 * n} bytes")
     return kind
 
 
-def _item(dst):
+def _item(dst, likely):
     """Finds out by writing what dst holds, because an array of MicroPython does not tell; leaves it as it was."""
     if isinstance(dst, bytearray):
         return _BYTES
     kept = dst[0]
-    try:
-        dst[0] = -300
-        v = dst[0]
-        found = _INT16 if v == -300 else _SIGNED_BYTES if v == -44 else _BYTES if v == 212 else None
-    except (OverflowError, ValueError):  # CPython and CircuitPython do not wrap
-        found = (_BYTES if _refuses(dst, -1) else _SIGNED_BYTES) if _refuses(dst, 256) else None
-    if found == _INT16 and not _wraps(dst):
-        found = None
+    found = _pasted(dst, likely) if _IS_CIRCUITPYTHON else _written(dst)
     dst[0] = kept
     if found is None:
         raise TypeError(f"dst: got {type(dst)} of another item, expected array('h') or bytes")
     return found
+
+
+def _pasted(dst, likely):
+    """CircuitPython refuses a number that does not fit, and the error takes memory: a slice takes bytes as they are."""
+    kind = likely
+    for _ in range(2):
+        try:
+            dst[_FIRST] = _PASTE[kind]
+            return _SEEN.get(dst[0])
+        except ValueError:  # items of another size
+            kind = _BYTES - kind
+    return None
+
+
+def _written(dst):
+    try:
+        dst[0] = -300
+        v = dst[0]
+        found = _INT16 if v == -300 else _SIGNED_BYTES if v == -44 else _BYTES if v == 212 else None
+    except (OverflowError, ValueError):  # CPython does not wrap
+        found = (_BYTES if _refuses(dst, -1) else _SIGNED_BYTES) if _refuses(dst, 256) else None
+    return None if found == _INT16 and not _wraps(dst) else found
 
 
 def _wraps(dst):

@@ -10,7 +10,7 @@ from array import array
 
 from .checking import ModelError
 from .kernels import extension, ops, requantize_s16
-from .model import ALL, item_bytes
+from .model import ALL, item_bytes, view_of
 from .tables import ERR_INPUT, ERR_OUTPUT, ERR_STREAM
 
 steps = extension("tokens")
@@ -108,8 +108,7 @@ class TokenPlan:
         try:
             return self._items.view(samples)
         except TypeError:
-            contiguous = "contiguous " if _IS_CPYTHON else ""
-            raise self._error(f"no {contiguous}buffer but {type(samples)}") from None
+            raise self._error(f"no contiguous buffer but {type(samples)}") from None
 
     def _n_samples(self, samples):
         """Returns how many samples there are, of which _take must know whether they lie there as bytes."""
@@ -169,10 +168,10 @@ class Items:
             return view.cast("B") if self.n_bytes else view
         if isinstance(buffer, _BYTES):
             self.n_bytes = 1
-        else:
-            if not isinstance(buffer, _SIZED):
-                buffer = memoryview(buffer)
+        elif isinstance(buffer, _SIZED):
             self.n_bytes = getattr(buffer, "itemsize", 0) or self._found(buffer)
+        else:
+            buffer, self.n_bytes = view_of(buffer, self._likely)
         return buffer
 
     def _found(self, buffer):

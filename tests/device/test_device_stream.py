@@ -212,8 +212,8 @@ def test_refusals_say_what_a_sample_is():
 def test_run_and_push_say_the_same_of_what_is_no_buffer():
     m = load()
     for call in (m.run, m.stream().push):
-        text = str(raises(attn8.ModelError, call, 7)).replace("no contiguous buffer", "no buffer")
-        assert f"got no buffer but {int}, expected " in text
+        text = str(raises(attn8.ModelError, call, 7))
+        assert f"got no contiguous buffer but {int}, expected " in text
 
 
 def test_units_become_counts():
