@@ -142,12 +142,12 @@ def _opened(port, via, delay_s=None):
     """Gives a Link or an AmpyLink."""
     from .via_ampy import AmpyLink
 
-    with AmpyLink(port, delay_s) if via == "ampy" else open_link(port) as link, _making_sense(link.device):
+    with AmpyLink(port, delay_s) if via == "ampy" else open_link(port) as link, making_sense(link.device):
         yield link
 
 
 @contextlib.contextmanager
-def _making_sense(device):
+def making_sense(device):
     """Gives a sentence that helps for what a board raises that no model or file can cause."""
     try:
         yield
@@ -161,7 +161,7 @@ def _making_sense(device):
 def _stays(link, in_place):
     """Has every error of an update in place say that there may be no model now."""
     try:
-        with _making_sense(link.device):
+        with making_sense(link.device):
             yield
     except BoardError as error:
         if not in_place:
@@ -389,11 +389,28 @@ def render_deployed(found):
         return f"{found['port']}: NOT deployed"
     before = found["before"]
     was = f"was '{before['model']}' v{before['version']} {before['id']}" if before else "the first there"
+    where = f"in slot {found['slot']} of {found['name']}"
+    checked = f"{found['check']} and golden vectors checked on the board"
+    if found["state"] == "written":
+        checked = f"{found['check']} checked here"
+    if found["state"] == "rom":
+        where = f"as {found['path']}"
     return (
-        f"{found['port']}: '{found['model']}' v{found['version']} {found['id']} in slot {found['slot']} of "
-        f"{found['name']}, {found['state']} ({found['bytes']:,} bytes, {found['check']} and golden vectors checked "
-        f"on the board; {was})"
+        f"{found['port']}: '{found['model']}' v{found['version']} {found['id']} {where}, {found['state']} "
+        f"({found['bytes']:,} bytes, {checked}; {was})"
     )
+
+
+def what_next(found):
+    """Returns a sentence about what makes the model stay, "" where nothing is left to be done."""
+    if found["state"] == "trial":
+        return "in trial: it becomes good by attn8.confirm() or after enough windows, else the board goes back"
+    if found["state"] == "written":
+        missing = "" if found["package"] else "; attn8 itself is not on the drive: copy it to lib/attn8"
+        return (
+            f"the board runs the golden vectors when it loads the model; eject the drive before you unplug it{missing}"
+        )
+    return ""
 
 
 def render_rolled_back(found):
