@@ -40,14 +40,14 @@ def begin(name):
 
     The other one, which is kept, is the newest good one whose bytes are whole; without such the newest in trial.
     """
-    kept = _kept(both(name))
-    path = Slot(name, 1 - kept.index if kept else 0).path
+    keep = kept(both(name))
+    path = Slot(name, 1 - keep.index if keep else 0).path
     with open(path, "wb") as f:
         store(f)
     return path
 
 
-def _kept(slots):
+def kept(slots):
     """Returns the slot that an update must not touch, or None if neither holds a model that can be used."""
     for state_is in (lambda s: s.state == GOOD, lambda s: s.unproven()):
         for slot in slots:

@@ -248,8 +248,11 @@ def test_model_too_big_for_the_heap_does_not_fit(flash):
 def test_heap_that_ends_while_the_model_is_loaded_does_not_fit(board, monkeypatch):
     from attn8.boards import deploy
 
-    monkeypatch.setattr(deploy, "_check_heap", lambda link, *_: link.exec("_s.submodule('loading').new_buffer = _no"))
-    monkeypatch.setattr(deploy, "SLOTS", f"{deploy.SLOTS}\ndef _no(n):\n raise MemoryError('no room')\n")
+    code = "def _no(n):\n raise MemoryError('no room')\n"
+    code += "if __import__('attn8'):\n _slots().submodule('loading').new_buffer = _no\n"
+    monkeypatch.setattr(
+        deploy, "FACTS", deploy.FACTS + code.replace("_slots()", "__import__('attn8.slots', None, None, '*')")
+    )
     code, _, error = attn8("deploy", "gesture.a8", "--port", board.port)
     assert code == 3
     assert "too big for the heap: loading it failed (no room)" in error

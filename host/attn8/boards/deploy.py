@@ -3,21 +3,29 @@
 The board does the work that must not fail: device/attn8/slots.py and deploy.py say what survives a cut at any moment.
 """
 
+import contextlib
 import hashlib
 import hmac
 import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import Attn8Error
 from . import BoardError, DoesNotFitError
-from .facts import SLOTS, read_facts, read_package, read_slots
-from .link import RemoteError, open_link
+from .facts import ATTN8, FACTS, Package, facts_of, slots_of
+from .link import CABLE, RemoteError, answer, open_link, question
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
-_LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
-_BOARD_S = 300  # golden vectors of a large model in bytecode
+LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
+_LOOK_S = 30  # importing the package from its sources; a file system that collects garbage
+_ROLLBACK_S = 60  # the window of a model that the computer does not know
+_QUIET_S = 10
+_SLOWER = 4  # than what a window is expected to take
+_CHECK_S_PER_BYTE = 2e-4  # check_model in bytecode
+_CLOCK_HZ = 64_000_000  # of a board that does not tell
 _STAYS = "the model in the other slot stays"
 
 
@@ -25,13 +33,75 @@ class DeployError(BoardError):
     """A board does not take a model, or cannot go back; the text says what it has now."""
 
 
-def deploy(file, port=None, name=None, confirm=False, key=None, progress=None):
-    """Deploys a model to one board.
+@dataclass(frozen=True)
+class Sent:
+    """A model on its way to a board, checked.
+
+    Attributes:
+        slots: name of the slots.    data: bytes of the model.    signed: these with the signature, if there is one.
+        model: what reference.parse tells.    name, version: of the model.
+    """
+
+    slots: str
+    data: bytes
+    signed: bytes
+    model: object
+    name: str
+    version: str
+
+    @property
+    def numbers(self):
+        """Length, CRC-32 and SHA-256 of what is sent."""
+        return len(self.signed), zlib.crc32(self.signed), hashlib.sha256(self.signed).digest()
+
+    def told(self):
+        """Returns the part of a result that tells of the model."""
+        return {"bytes": len(self.data), "model": self.name, "version": self.version, "id": self.model.id}
+
+
+def read_sent(file, name=None, key=None):
+    """Returns the Sent of a model file.
+
+    Args:
+        name: of the slots, by default that of the file.    key: path of the file whose bytes sign the model.
+
+    Raises:
+        attn8.ModelError, DataError: if the file is no valid model.    DeployError: if the name cannot be one of slots.
+    """
+    from .. import reference
+    from ..model_file import check_file, read_model
+
+    checked, data = check_file(file), read_model(file)
+    signature = hmac.digest(Path(key).read_bytes(), data, hashlib.sha256) if key else b""
+    model = reference.parse(data)
+    return Sent(slot_name(file, name), data, data + signature, model, checked["name"], checked["version"])
+
+
+def slot_name(file, name=None):
+    """Returns the name of the slots for a model file. Raises DeployError if it cannot be one."""
+    return checked_name(name or Path(file).name.removesuffix(".a8"))
+
+
+def checked_name(name):
+    """Returns the name of slots. Raises DeployError if it cannot be one."""
+    if not re.fullmatch(_NAME, name):
+        raise DeployError(
+            f"slot name: got {name!r}, expected up to 32 letters, digits, _ and -; give another with --name"
+        )
+    return name
+
+
+def deploy(
+    file, port=None, name=None, confirm=False, key=None, progress=None, via="mpremote", delay_s=None, in_place=False
+):
+    """Deploys a model to one board over its serial line.
 
     Args:
         file: path of a .a8 file.    port: see link.open_link.    name: of the slots, by default that of the file.
         confirm: no trial: the model is good at once.    key: path of the file whose bytes sign the model; the board
             has the same bytes as <name>.key.    progress: called with (file, bytes done, bytes in all).
+        via: "mpremote" or "ampy", and how long that waits before each command.
+        in_place: give up the model that runs first, on a board with room for one; a fault leaves it without any.
 
     Returns:
         dict: port, machine, name (of the slots), slot, sequence, state, bytes, check ("sha256" or "crc32": what the
@@ -41,75 +111,140 @@ def deploy(file, port=None, name=None, confirm=False, key=None, progress=None):
         attn8.ModelError, DataError: if the file is no valid model.    DoesNotFitError: if flash or heap is too small.
         DeployError: if the board refuses it.    LinkError.
     """
-    from .. import reference
-    from ..model_file import check_file, read_model
-
-    checked, data = check_file(file), read_model(file)
-    name = slot_name(file, name)
-    model = reference.parse(data)
-    signed = data + (hmac.digest(Path(key).read_bytes(), data, hashlib.sha256) if key else b"")
-    with open_link(port) as link:
-        facts, package = read_facts(link), check_package(link)
-        slots = read_slots(link, name)
-        _check_flash(link, facts, name, slots, len(signed))
-        _check_heap(link, package, len(data), model.arena_bytes)
-        path = link.eval(f"_s.begin({name!r})", _BOARD_S, SLOTS)
-        check = _send(link, path, signed, progress)
-        row = _accept(link, name, path, confirm, model.id)
-    before = next((s for s in slots if s["active"]), None)
+    sent = read_sent(file, name, key)
+    with _opened(port, via, delay_s) as link:
+        board = _look(link, sent.slots)
+        slots = board.slots[sent.slots]
+        _check_flash(link, board, sent, in_place)
+        with _stays(link, in_place):
+            path = _begin(link, board, sent, in_place)
+            came = _carry(link, path, sent, progress)
+            check, row = _finish(link, board, sent, path, confirm, came)
     return {
-        **{"port": link.device, "machine": facts.machine, "name": name, **_short(row, "slot", "sequence", "state")},
-        **{"bytes": len(data), "check": check, "model": checked["name"], "version": checked["version"]},
-        **{"id": model.id, "before": before and {"model": before["name"], **_short(before, "version", "id")}},
+        **{"port": link.device, "machine": board.facts.machine, "name": sent.slots},
+        **{**short(row, "slot", "sequence", "state"), "check": check, **sent.told(), "before": before(slots)},
     }
 
 
-def _short(row, *keys):
+def before(slots):
+    """Returns the part of a result that tells of the model that was active, None without."""
+    active = next((s for s in slots if s["active"]), None)
+    return active and {"model": active["name"], **short(active, "version", "id")}
+
+
+def short(row, *keys):
+    """Returns a dict with some of the keys."""
     return {key: row[key] for key in keys}
 
 
-def slot_name(file, name=None):
-    """Returns the name of the slots for a model file. Raises DeployError if it cannot be one."""
-    found = name or Path(file).name.removesuffix(".a8")
-    if not re.fullmatch(_NAME, found):
-        raise DeployError(
-            f"slot name: got {found!r}, expected up to 32 letters, digits, _ and -; give another with --name"
-        )
-    return found
+@contextlib.contextmanager
+def _opened(port, via, delay_s=None):
+    """Gives a Link or an AmpyLink."""
+    from .via_ampy import AmpyLink
+
+    with AmpyLink(port, delay_s) if via == "ampy" else open_link(port) as link, making_sense(link.device):
+        yield link
 
 
-def check_package(link):
-    """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
-    install = f"attn8 install --port {link.device}"
+@contextlib.contextmanager
+def making_sense(device):
+    """Gives a sentence that helps for what a board raises that no model or file can cause."""
     try:
-        package = read_package(link)
+        yield
     except RemoteError as error:
         raise DeployError(
-            f"{link.device}: attn8 is there but does not run ({error.kind}: {error.message}): {install}"
+            f"{error}, as after a damaged command; {CABLE}; if it says so again: attn8 install --port {device}"
         ) from None
+
+
+@contextlib.contextmanager
+def _stays(link, in_place):
+    """Has every error of an update in place say that there may be no model now."""
+    try:
+        with making_sense(link.device):
+            yield
+    except BoardError as error:
+        if not in_place:
+            raise
+        text = str(error).replace(f"; {_STAYS}", "")
+        raise type(error)(f"{text}; without the slot to spare the board may have no model now: deploy one") from None
+
+
+@dataclass(frozen=True)
+class _Board:
+    """A board before an update: Facts, Package, {name: slots as read_slots tells}, {name: bytes of the files}."""
+
+    facts: object
+    package: Package
+    slots: dict
+    file_bytes: dict
+
+
+def _look(link, name=None):
+    """Returns the _Board of a link, with the slots of one name or of all.
+
+    Raises:
+        DeployError: if attn8 is not there, does not run or has no slots; the text has the command that brings it.
+    """
+    install = f"attn8 install --port {link.device}"
+    told, package, slots = _ask(link, f"_look({name!r})", _LOOK_S)
     if package is None:
         raise DeployError(f"{link.device}: attn8 is not on the board: {install}")
-    try:
-        link.exec(SLOTS)
-    except RemoteError as error:
-        if error.kind != "ImportError":
-            raise
-        raise DeployError(f"{link.device}: attn8 {package.version} there has no slots; update it: {install}") from None
-    return package
+    if len(package) == 2:
+        kind, text = package
+        raise DeployError(f"{link.device}: attn8 is there but does not run ({kind}: {text}): {install}")
+    package = Package(*package)
+    if slots is None:
+        raise DeployError(f"{link.device}: attn8 {package.version} there has no slots; update it: {install}")
+    rows = {n: slots_of(rows) for n, (rows, _) in sorted(slots.items())}
+    return _Board(facts_of(link, told), package, rows, {n: sizes for n, (_, sizes) in slots.items()})
 
 
-def _check_flash(link, facts, name, slots, n_bytes):
+def _ask(link, expression, timeout):
+    """Returns the value of an expression of on_board/updating.py; the board runs none of it if it arrives damaged."""
+    code = question(expression, FACTS + ATTN8 + _updating())
+    sums = len(code), sum(code.encode())
+    guarded = f"_c = {code!r}\nif (len(_c), sum(_c.encode())) != {sums}:\n raise SyntaxError\nexec(_c)"
+    return answer(link.device, link.exec(guarded, timeout))
+
+
+@cache
+def _updating():
+    return Path(__file__).with_name("on_board").joinpath("updating.py").read_text(encoding="utf-8")
+
+
+def _quiet_s(board, sent):
+    """Returns after how many seconds without a sign of life a board that tests this model counts as lost."""
+    from ..device.repl import CYCLES_PER_MAC
+    from ..profile import macs
+
+    backend = board.package.backend
+    cycles = CYCLES_PER_MAC.get(backend, CYCLES_PER_MAC["native armv6m portable"])
+    window_s = macs(sent.data)[0] * cycles / (board.facts.clock_hz or _CLOCK_HZ)
+    return _QUIET_S + _SLOWER * window_s + len(sent.signed) * _CHECK_S_PER_BYTE
+
+
+def _check_flash(link, board, sent, in_place):
     """Raises DoesNotFitError if the slot that can be spared has no room for the model."""
+    facts, sizes = board.facts, board.file_bytes[sent.slots]
     if facts.flash_free is None:
         return
-    found = link.stat(f"{name}.{_spare(slots)}.a8")
-    room = facts.flash_free + (found[1] if found else 0)
-    needed = -(-(n_bytes + _LOG_BYTES) // facts.block_bytes) * facts.block_bytes
+    block = facts.block_bytes
+    given_back = sizes if in_place else [sizes[_spare(board.slots[sent.slots])]]
+    room = facts.flash_free + sum(-(-n // block) * block for n in given_back)
+    needed = -(-(len(sent.signed) + LOG_BYTES) // block) * block
     if needed > room:
+        beside = "" if in_place else " beside the one that runs"
         raise DoesNotFitError(
-            f"{link.device}: the board is full: the model needs {needed:,} bytes of flash beside the one that runs, "
-            f"{room:,} are free; remove files there (mpremote rm) or take a smaller model"
+            f"{link.device}: the board is full: the model needs {needed:,} bytes of flash{beside}, "
+            f"{room:,} are free; remove files there (mpremote rm), take a smaller model{_or_in_place(board, sent)}"
         )
+
+
+def _or_in_place(board, sent):
+    """Returns the end of a sentence, where giving up the model that runs would make the room."""
+    room = board.facts.flash_free + sum(board.file_bytes[sent.slots])
+    return ", or give up the one that runs (--in-place)" if len(sent.signed) + LOG_BYTES <= room else ""
 
 
 def _spare(slots):
@@ -118,70 +253,63 @@ def _spare(slots):
     return 1 - max(kept, key=lambda s: s["sequence"])["slot"] if kept else 0
 
 
-_TRY_HEAP = """
-def _try(sizes):
- import gc
- gc.collect()
- free = gc.mem_free() if hasattr(gc, "mem_free") else -1
- try:
-  kept = [bytearray(n) for n in sizes]
-  return 0, free
- except MemoryError:
-  return 1, free
-"""
+def _begin(link, board, sent, in_place):
+    """Returns the path of the slot to spare, emptied. Raises DoesNotFitError if the heap has no room for the model."""
+    n_bytes, arena_bytes = len(sent.data), sent.model.arena_bytes
+    sizes = [n_bytes, arena_bytes] + ([n_bytes] if board.package.backend == "python" else [])
+    path, free = _ask(link, f"_begin({sent.slots!r}, {sizes}, {in_place})", _LOOK_S)
+    if path is None:
+        there = f"{free:,} bytes are free, in pieces" if free >= 0 else "there is not as much"
+        raise DoesNotFitError(
+            f"{link.device}: the model is too big for the heap: it takes {n_bytes:,} bytes for the file and "
+            f"{arena_bytes:,} for the arena, each in one piece, {there}; make it smaller (attn8 info tells its bytes)"
+        )
+    return path
 
 
-def _check_heap(link, package, n_bytes, arena_bytes):
-    """Raises DoesNotFitError if the board cannot hold the file and the arena, each in one piece."""
-    sizes = [n_bytes, arena_bytes] + ([n_bytes] if package.backend == "python" else [])
-    failed, free = link.eval(f"_try({sizes})", setup=_TRY_HEAP)
-    if failed:
-        raise _too_big(link, n_bytes, arena_bytes, free)
+def _carry(link, path, sent, progress):
+    """Brings the bytes to the board. Returns the file that they came in, None if that is the slot itself."""
+    if link.via == "ampy":
+        return link.put(sent.signed, f"{sent.slots}.put", progress)
+    link.put(sent.signed, path, progress and (lambda *step: progress(path, *step)), check=False, where="_path")
+    return None
 
 
-def _too_big(link, n_bytes, arena_bytes, free):
-    there = f"{free:,} bytes are free, in pieces" if free >= 0 else "there is not as much"
-    return DoesNotFitError(
-        f"{link.device}: the model is too big for the heap: it takes {n_bytes:,} bytes for the file and "
-        f"{arena_bytes:,} for the arena, each in one piece, {there}; make it smaller (attn8 info tells its bytes)"
-    )
-
-
-def _send(link, path, data, progress):
-    """Writes the file into the slot. Returns the name of the check that the board made."""
-    link.put(data, path, progress and (lambda done, total: progress(path, done, total)), check=False)
-    numbers = len(data), zlib.crc32(data), hashlib.sha256(data).digest()
+def _finish(link, board, sent, path, confirm, came):
+    """Lets the board compare, test the model and switch to it. Returns (check, row of its slot)."""
+    asked = f"_finish({sent.slots!r}, {path!r}, {sent.numbers!r}, {confirm}, {came!r})"
     try:
-        return link.eval(f"_s.verify({path!r}, *{numbers!r})", _BOARD_S)
+        check, *done = _ask(link, asked, _quiet_s(board, sent))
     except RemoteError as error:
-        raise DeployError(
-            f"{link.device}: the model arrived damaged ({error.message}); {_STAYS}; check the cable, then try again"
-        ) from None
+        raise _refusal(link, error, path) from None
+    if check is None:
+        raise DeployError(f"{link.device}: the model arrived damaged ({done[0]}); {_STAYS}; {CABLE}")
+    slot, sequence, rows = done
+    row = slots_of(rows)[slot]
+    if not row["active"] or (row["sequence"], row["id"]) != (sequence, sent.model.id):
+        raise DeployError(f"{link.device}: slot {slot} does not hold what was sent; {CABLE}")
+    return check, row
 
 
-def _accept(link, name, path, confirm, identity):
-    """Lets the board test the model and switch to it. Returns the row of its slot."""
-    try:
-        slot, sequence = link.eval(f"_s.accept({name!r}, {path!r}, {confirm})", _BOARD_S)
-    except RemoteError as error:
-        if error.kind == "MemoryError":
-            raise DoesNotFitError(
-                f"{link.device}: the model is too big for the heap: loading it failed ({error.message}); {_STAYS}"
-            ) from None
-        if error.kind == "OSError":
-            raise link.file_error(error, path, _LOG_BYTES) from None
-        raise DeployError(f"{link.device}: the board refuses the model: {error.message}; {_STAYS}") from None
-    row = read_slots(link, name)[slot]
-    if not row["active"] or (row["sequence"], row["id"]) != (sequence, identity):
-        raise DeployError(f"{link.device}: slot {slot} does not hold what was sent; check the cable, then try again")
-    return row
+def _refusal(link, error, path):
+    """Returns what to raise for what the board raised when it was to take the model."""
+    if error.kind == "MemoryError":
+        return DoesNotFitError(
+            f"{link.device}: the model is too big for the heap: loading it failed ({error.message}); {_STAYS}; "
+            "make it smaller (attn8 info tells its bytes)"
+        )
+    if error.kind == "OSError":
+        return link.file_error(error, path, LOG_BYTES)
+    if error.kind == "ModelError":
+        return DeployError(f"{link.device}: the board refuses the model: {error.message}; {_STAYS}")
+    return error
 
 
-def rollback(port=None, name=None):
+def rollback(port=None, name=None, via="mpremote", delay_s=None):
     """Goes back to the model before on one board.
 
     Args:
-        port: see link.open_link.    name: of the slots; None for the only one there.
+        port: see link.open_link.    name: of the slots; None for the only one there.    via, delay_s: see deploy.
 
     Returns:
         dict: port, name, slot, model, version, id of the model that is active now.
@@ -189,44 +317,44 @@ def rollback(port=None, name=None):
     Raises:
         DeployError: if there is none to go back to.    LinkError.
     """
-    with open_link(port) as link:
-        check_package(link)
-        name = name or _only_name(link)
-        try:
-            link.eval(f"_s.rollback({name!r})", _BOARD_S, SLOTS)
-        except RemoteError as error:
-            raise DeployError(f"{link.device}: no rollback: {error.message}") from None
-        row = next((s for s in read_slots(link, name) if s["active"]), None)
+    with _opened(port, via, delay_s) as link:
+        board = _look(link, name and checked_name(name))
+        name = name or only_name(link.device, board.slots)
+        rows, why = _ask(link, f"_rollback({name!r})", _ROLLBACK_S)
+        if rows is None:
+            raise DeployError(f"{link.device}: no rollback: {why}")
+    return rolled_back(link.device, name, slots_of(rows))
+
+
+def rolled_back(port, name, slots):
+    """Returns the result of a rollback. Raises DeployError if no slot is active now."""
+    row = next((s for s in slots if s["active"]), None)
     if row is None:
-        raise DeployError(f"{link.device}: no model is active after the rollback; deploy one")
-    return {"port": link.device, "name": name, "model": row["name"], **_short(row, "slot", "version", "id")}
+        raise DeployError(f"{port}: no model is active after the rollback; deploy one")
+    return {"port": port, "name": name, "model": row["name"], **short(row, "slot", "version", "id")}
 
 
-def status(port=None, name=None):
+def status(port=None, name=None, via="mpremote", delay_s=None):
     """Returns a dict of one board: port, machine, firmware, backend, slots (list of dict: name and what
     facts.read_slots tells, of each name or of one). Raises DeployError without attn8 there.    LinkError.
     """
-    with open_link(port) as link:
-        facts, package = read_facts(link), check_package(link)
-        names = [name] if name else _names(link)
-        slots = [{"slots": n, **row} for n in names for row in read_slots(link, n)]
-    head = {"port": link.device, "machine": facts.machine, "firmware": facts.firmware}
-    return {**head, "backend": package.backend, "slots": slots}
+    with _opened(port, via, delay_s) as link:
+        board = _look(link, name and checked_name(name))
+    head = {"port": link.device, "machine": board.facts.machine, "firmware": board.facts.firmware}
+    return {**head, "backend": board.package.backend, "slots": slot_rows(board.slots)}
 
 
-def _names(link):
-    """Returns the slot names on a board."""
-    found = [re.fullmatch(r"(.+)\.[01]\.a8", name) for name, is_folder, _ in link.listdir("/") if not is_folder]
-    return sorted({match[1] for match in found if match})
+def slot_rows(slots):
+    """Returns the list of slots of status for {name: slots}."""
+    return [{"slots": name, **row} for name, rows in slots.items() for row in rows]
 
 
-def _only_name(link):
-    names = _names(link)
+def only_name(port, names):
+    """Returns the only one of the slot names. Raises DeployError if there is another number of them."""
     if len(names) != 1:
-        raise DeployError(
-            f"{link.device}: {len(names)} slot names there ({', '.join(names) or 'deploy a model first'}); give NAME"
-        )
-    return names[0]
+        there = ", ".join(names) or "deploy a model first"
+        raise DeployError(f"{port}: {len(names)} slot names there ({there}); give NAME")
+    return next(iter(names))
 
 
 def on_each(named, work):
@@ -261,11 +389,28 @@ def render_deployed(found):
         return f"{found['port']}: NOT deployed"
     before = found["before"]
     was = f"was '{before['model']}' v{before['version']} {before['id']}" if before else "the first there"
+    where = f"in slot {found['slot']} of {found['name']}"
+    checked = f"{found['check']} and golden vectors checked on the board"
+    if found["state"] == "written":
+        checked = f"{found['check']} checked here"
+    if found["state"] == "rom":
+        where = f"as {found['path']}"
     return (
-        f"{found['port']}: '{found['model']}' v{found['version']} {found['id']} in slot {found['slot']} of "
-        f"{found['name']}, {found['state']} ({found['bytes']:,} bytes, {found['check']} and golden vectors checked "
-        f"on the board; {was})"
+        f"{found['port']}: '{found['model']}' v{found['version']} {found['id']} {where}, {found['state']} "
+        f"({found['bytes']:,} bytes, {checked}; {was})"
     )
+
+
+def what_next(found):
+    """Returns a sentence about what makes the model stay, "" where nothing is left to be done."""
+    if found["state"] == "trial":
+        return "in trial: it becomes good by attn8.confirm() or after enough windows, else the board goes back"
+    if found["state"] == "written":
+        missing = "" if found["package"] else "; attn8 itself is not on the drive: copy it to lib/attn8"
+        return (
+            f"the board runs the golden vectors when it loads the model; eject the drive before you unplug it{missing}"
+        )
+    return ""
 
 
 def render_rolled_back(found):

@@ -60,7 +60,7 @@ class Facts:
         return f"{self.mpy[0]}.{self.mpy[1]}"
 
 
-_FACTS = """
+FACTS = """
 def _facts():
  import gc, os, sys
  i = sys.implementation
@@ -93,7 +93,12 @@ def _facts():
 
 def read_facts(link):
     """Returns the Facts of the board of a Link. Raises LinkError."""
-    name, version, machine, platform, mpy, bits, clock, heap, files, path = link.eval("_facts()", setup=_FACTS)
+    return facts_of(link, link.eval("_facts()", setup=FACTS))
+
+
+def facts_of(link, told):
+    """Returns the Facts for what _facts() told on the board of a Link."""
+    name, version, machine, platform, mpy, bits, clock, heap, files, path = told
     arch = mpy >> 10 & 15
     return Facts(
         implementation=name,
@@ -112,7 +117,7 @@ def read_facts(link):
     )
 
 
-_ATTN8 = """
+ATTN8 = """
 def _attn8():
  try:
   import attn8
@@ -142,7 +147,7 @@ def read_package(link):
     Raises:
         RemoteError: if it is there and cannot be imported.    LinkError.
     """
-    found = link.eval("_attn8()", 60, _ATTN8)
+    found = link.eval("_attn8()", 60, ATTN8)
     return found and Package(*found)
 
 
@@ -157,7 +162,11 @@ def read_slots(link, name):
     Raises:
         LinkError: also if the attn8 there is too old to have slots.
     """
-    rows = link.eval(f"_s.status({name!r})", 60, SLOTS)
+    return slots_of(link.eval(f"_s.status({name!r})", 60, SLOTS))
+
+
+def slots_of(rows):
+    """Returns what read_slots returns, for what attn8.slots.status told."""
     keys = ("slot", "sequence", "bytes", "state", "boots", "name", "version", "id")
     slots = [dict(zip(keys, row, strict=True)) for row in rows]
     usable = [s for s in slots if _usable(s)] or [s for s in slots if _EMPTY < s["state"] <= _GOOD]

@@ -136,14 +136,14 @@ def _open(device):
             transport.serial.fd = transport.serial.fileno()
         return transport
     except (TransportError, serial.SerialException, OSError, ValueError):
-        raise LinkError(_why_closed(device)) from None
+        raise LinkError(why_closed(device)) from None
 
 
 def _print_nothing(*_):
     """In place of print in mpremote, which shows what it got before it raises: stdout is for results."""
 
 
-def _why_closed(device):
+def why_closed(device):
     """Returns the sentence for a device that cannot be opened."""
     if "://" in device:
         return f"{device}: nobody answers there; check host and port, expected socket://HOST:PORT"
@@ -155,6 +155,46 @@ def _why_closed(device):
     return f"{device}: busy, another program has it open; close that terminal, editor or mpremote, then try again"
 
 
+def blamed(device, traceback):
+    """Returns the LinkError for a traceback: that the code raised, or that the board could not read the code."""
+    error = RemoteError(device, traceback)
+    files = [line for line in error.traceback.splitlines() if line.lstrip().startswith("File ")]
+    if error.kind in _UNREADABLE and (not files or "<stdin>" in files[-1]):
+        return LinkError(f"{device}: a command arrived damaged ({error.kind}); {CABLE}")
+    return error
+
+
+def file_error(device, error, path, n_bytes):
+    """Returns what to raise for a RemoteError of writing a file."""
+    if error.errno == _NO_SPACE:
+        return DoesNotFitError(
+            f"{device}: the board is full: no room for the {n_bytes:,} bytes of {path}; remove files there "
+            "(mpremote rm) or take a smaller model"
+        )
+    if error.errno == _READ_ONLY:
+        return LinkError(
+            f"{device}: the board's files are read-only from its side; a CircuitPython board gives them back "
+            "when its drive is ejected or storage.remount in boot.py says so"
+        )
+    return error
+
+
+def question(expression, setup=""):
+    """Returns code that prints the repr of an expression with its sum, on a line of its own."""
+    return f"{setup}\n_r = repr(({expression}))\nprint()\nprint(len(_r), sum(_r.encode()), _r)"
+
+
+def answer(device, printed):
+    """Returns the value that the code of question printed. Raises LinkError if it arrived damaged."""
+    try:
+        n, total, text = printed.rstrip("\n").rpartition("\n")[2].split(" ", 2)
+        if (len(text), sum(text.encode())) == (int(n), int(total)):
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    raise LinkError(f"{device}: an answer arrived damaged ({printed.strip()[:80]!r}); {CABLE}")
+
+
 class Link:
     """A board in the raw REPL. Made by open_link; use it as a context manager.
 
@@ -162,6 +202,8 @@ class Link:
         device: path or URL.    was_running: whether a program ran when the link was opened; close starts it again.
         is_pty: whether a program of a computer is at the other end, whose times say nothing about a board.
     """
+
+    via = "mpremote"
 
     def __init__(self, device):
         self.device, self.was_running = device, False
@@ -183,9 +225,9 @@ class Link:
         try:
             yield
         except (serial.SerialException, OSError) as error:
-            raise LinkError(f"{self.device}: the connection broke while {doing} ({error}); {_CABLE}") from None
+            raise LinkError(f"{self.device}: the connection broke while {doing} ({error}); {CABLE}") from None
         except (TransportError, struct.error) as error:
-            raise LinkError(f"{self.device}: the board stopped answering while {doing} ({error}); {_CABLE}") from None
+            raise LinkError(f"{self.device}: the board stopped answering while {doing} ({error}); {CABLE}") from None
 
     def enter(self, restart):
         """Stops the program that runs and reaches the raw REPL, with a soft reset or without."""
@@ -243,15 +285,8 @@ class Link:
             self.transport.exec_raw_no_follow(code)
             out, error = self.transport.follow(timeout, on_data)
         if error:
-            self._blame(RemoteError(self.device, error.decode(errors="replace")))
+            raise blamed(self.device, error.decode(errors="replace"))
         return "" if on_data else out.decode(errors="replace").replace("\r\n", "\n")
-
-    def _blame(self, error):
-        """Raises a RemoteError; where the board cannot read a command, the cable is at fault, not the command."""
-        files = [line for line in error.traceback.splitlines() if line.lstrip().startswith("File ")]
-        if error.kind in _UNREADABLE and (not files or "<stdin>" in files[-1]):
-            raise LinkError(f"{self.device}: a command arrived damaged ({error.kind}); {_CABLE}")
-        raise error
 
     def eval(self, expression, timeout=10, setup=""):
         """Returns the value of an expression whose repr is a literal.
@@ -262,27 +297,22 @@ class Link:
         Raises:
             RemoteError: if the code raises.    LinkError: also if the value arrives damaged: its sum travels with it.
         """
-        found = self.exec(f"{setup}\n_r = repr(({expression}))\nprint(len(_r), sum(_r.encode()), _r)", timeout)
-        try:
-            n, total, text = found.rstrip("\n").split(" ", 2)
-            if (len(text), sum(text.encode())) == (int(n), int(total)):
-                return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            pass
-        raise LinkError(f"{self.device}: an answer arrived damaged ({found[:80]!r}); {_CABLE}")
+        return answer(self.device, self.exec(question(expression, setup), timeout))
 
-    def put(self, data, path, progress=None, check=True):
+    def put(self, data, path, progress=None, check=True, where=None):
         """Writes a file on the board and compares its length and CRC-32, computed there.
 
         Args:
             data: bytes.    path: on the board.    progress: called with (bytes done, bytes in all).
-            check: False leaves the comparison to the caller.
+            check: False leaves the comparison to the caller.    where: an expression of the board that gives the path,
+            for a path that one wrong bit must not make that of another file.
 
         Raises:
             DoesNotFitError: if the file system is full.    LinkError: if it is read-only, or the file arrived damaged.
         """
+        where = where or repr(path)
         try:
-            self.exec(_OPEN.format(path=path))
+            self.exec(_OPEN.format(where=where))
             for at in range(0, len(data), _CHUNK_BYTES):
                 chunk = data[at : at + _CHUNK_BYTES]
                 self.exec(f"_w(_d({b64encode(chunk)!r}))")
@@ -290,7 +320,7 @@ class Link:
                     progress(at + len(chunk), len(data))
             self.exec("_f.close()")
         except RemoteError as error:
-            self._give_up(path)
+            self._give_up(where)
             if error.kind == "ValueError":
                 raise self._damaged(path) from None
             raise self.file_error(error, path, len(data)) from None
@@ -298,28 +328,18 @@ class Link:
             raise self._damaged(path)
 
     def _damaged(self, path):
-        return LinkError(f"{self.device}: {path} arrived damaged; {_CABLE}")
+        return LinkError(f"{self.device}: {path} arrived damaged; {CABLE}")
 
-    def _give_up(self, path):
+    def _give_up(self, where):
         """Removes the part of a file that was written."""
         with contextlib.suppress(LinkError):
             self.exec("_f.close()")
         with contextlib.suppress(LinkError):
-            self.remove(path)
+            self.exec(f"import os\nos.remove({where})")
 
     def file_error(self, error, path, n_bytes):
         """Returns what to raise for a RemoteError of writing a file."""
-        if error.errno == _NO_SPACE:
-            return DoesNotFitError(
-                f"{self.device}: the board is full: no room for the {n_bytes:,} bytes of {path}; remove files there "
-                "(mpremote rm) or take a smaller model"
-            )
-        if error.errno == _READ_ONLY:
-            return LinkError(
-                f"{self.device}: the board's files are read-only from its side; a CircuitPython board gives them back "
-                "when its drive is ejected or storage.remount in boot.py says so"
-            )
-        return error
+        return file_error(self.device, error, path, n_bytes)
 
     def crc(self, path):
         """Returns (length, CRC-32) of a file, computed by the board."""
@@ -404,14 +424,14 @@ class Link:
             self.transport.close()
 
 
-_CABLE = "check the cable, then try again"
+CABLE = "check the cable, then try again"
 # Names with an underscore in the board's __main__; they end with the next soft reset.
 _OPEN = """
 try:
  from binascii import a2b_base64 as _d
 except ImportError:
  from ubinascii import a2b_base64 as _d
-_f = open({path!r}, "wb")
+_f = open({where}, "wb")
 _w = _f.write
 """
 # Small ints have 31 bits and not every board has larger ones, so a CRC travels as two halves.

@@ -1,5 +1,6 @@
 """The verbs for boards: thin, one function call each. Imports nothing heavy before a verb needs it."""
 
+import functools
 import sys
 
 import click
@@ -94,50 +95,106 @@ def install(output, port, native, pure):
     output.result(found, boards.render)
 
 
+_via = click.option(
+    "--via",
+    type=click.Choice(["mpremote", "ampy", "drive"]),
+    help="What carries it: mpremote (the default), ampy, or the board's drive, such as CIRCUITPY, without a port.",
+)
+_drives = click.option("--drive", "drives", multiple=True, help="Folder of the drive; may be repeated.", metavar="DIR")
+_delay = click.option("--delay", type=click.FloatRange(0, 60), help="Seconds that ampy waits before each command.")
+
+
 @verb(
     "deploy",
-    "attn8 deploy gesture.a8 --port a0\n  attn8 deploy gesture.a8 --port a0 --port a1 --confirm",
+    "attn8 deploy gesture.a8 --port a0\n  attn8 deploy gesture.a8 --port a0 --port a1 --confirm\n"
+    "  attn8 deploy gesture.a8 --drive /media/you/CIRCUITPY\n  attn8 deploy gesture.a8 --to rom",
     model_file,
     _ports,
     click.option("--name", help="Name of the slots on the board, by default that of the file."),
     click.option("--confirm", is_flag=True, help="No trial: the model is good at once."),
     click.option("--key", type=click.Path(exists=True, dir_okay=False), help="Sign it with this key, NAME.key there."),
+    *(_via, _delay, _drives),
+    click.option("--to", type=click.Choice(["slot", "rom"]), default="slot", help="rom: /rom/NAME.a8, in ROMFS."),
+    click.option("--in-place", is_flag=True, help="Give up the model that runs first, where there is room for one."),
+    click.option("--yes", "-y", is_flag=True, help="Do not ask, where a cut cable could cost the model."),
 )
-def deploy(output, file, ports, name, confirm, key):
-    """Bring a model to boards: into the slot to spare, tested there, then active; a cut cable costs nothing."""
+def deploy(output, file, ports, name, confirm, key, via, delay, drives, to, in_place, yes):
+    """Bring a model to boards: into the slot to spare, tested there, then active; a cut cable costs nothing.
+
+    With --to rom and --in-place a cut cable does cost the model that is there.
+    """
     from ..progress import TransferBars
     from . import deploy as boards
+    from . import rom, via_drive
 
+    via = _carrier(via, ports, delay, drives)
+    if (to == "rom" and (via != "mpremote" or confirm or key or in_place)) or (via == "drive" and confirm):
+        raise click.UsageError("--to rom goes by mpremote, without slots; on a drive the trial cannot be left out")
+    if to == "rom" or in_place:
+        what = "what is in ROMFS" if to == "rom" else "the model that runs there"
+        _agree(f"Not safe against a cut: {what} is erased before the new model is there.", yes)
     with TransferBars(output.progress) as advance:
-        found = boards.on_each(
-            ports,
-            lambda port: boards.deploy(file, port, name, confirm, key, lambda *step: advance(port or "board", *step)),
-        )
+
+        def work(at):
+            progress = functools.partial(advance, at or "board")
+            if to == "rom":
+                return rom.deploy(file, at, name, progress)
+            if via == "drive":
+                return via_drive.deploy(file, at, name, key, progress, in_place)
+            return boards.deploy(file, at, name, confirm, key, progress, via, delay, in_place)
+
+        found = boards.on_each(drives if via == "drive" else ports, work)
     output.result({"boards": found}, lambda f: "\n".join(map(boards.render_deployed, f["boards"])))
     fail_with([board["error"] for board in found if "error" in board])
-    if any(board["state"] == "trial" for board in found):
-        output.say("in trial: it becomes good by attn8.confirm() or after enough windows, else the board goes back")
+    for note in dict.fromkeys(map(boards.what_next, found)):
+        if note:
+            output.say(note)
+
+
+def _carrier(via, ports, delay, drives):
+    """Returns what carries: mpremote, ampy or drive. Raises UsageError where the options do not go together."""
+    via = via or ("drive" if drives else "mpremote")
+    if (drives and via != "drive") or (ports and via == "drive") or (delay is not None and via != "ampy"):
+        raise click.UsageError("--port is for mpremote and ampy, --delay for ampy, --drive for a drive")
+    return via
+
+
+def _agree(warning, yes):
+    """Asks whether to go on, unless --yes was given."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{warning} Nobody is there to ask; add --yes")
+    click.confirm(f"{warning} Go on?", abort=True, err=True)
 
 
 _slot_name = click.argument("name", required=False, metavar="[NAME]")
 
 
-@verb("rollback", "attn8 rollback gesture --port a0", _slot_name, _ports)
-def rollback(output, name, ports):
+@verb("rollback", "attn8 rollback gesture --port a0", _slot_name, _ports, _via, _delay, _drives)
+def rollback(output, name, ports, via, delay, drives):
     """Go back to the model that boards had before the last deploy."""
     from . import deploy as boards
+    from . import via_drive
 
-    found = boards.on_each(ports, lambda port: boards.rollback(port, name))
+    if _carrier(via, ports, delay, drives) == "drive":
+        found = boards.on_each(drives, lambda drive: via_drive.rollback(drive, name))
+    else:
+        found = boards.on_each(ports, lambda port: boards.rollback(port, name, via or "mpremote", delay))
     output.result({"boards": found}, lambda f: "\n".join(map(boards.render_rolled_back, f["boards"])))
     fail_with([board["error"] for board in found if "error" in board])
 
 
-@verb("status", "attn8 status --port a0", _slot_name, _ports)
-def status(output, name, ports):
+@verb("status", "attn8 status --port a0", _slot_name, _ports, _via, _delay, _drives)
+def status(output, name, ports, via, delay, drives):
     """Show the slots on boards: which model is active, which is in trial, which can be gone back to."""
     from . import deploy as boards
+    from . import via_drive
 
-    found = boards.on_each(ports, lambda port: boards.status(port, name))
+    if _carrier(via, ports, delay, drives) == "drive":
+        found = boards.on_each(drives, lambda drive: via_drive.status(drive, name))
+    else:
+        found = boards.on_each(ports, lambda port: boards.status(port, name, via or "mpremote", delay))
     output.result({"boards": found}, lambda f: boards.render_status(f["boards"]))
     fail_with([board["error"] for board in found if "error" in board])
 
