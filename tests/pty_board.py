@@ -38,7 +38,11 @@ _KEPT_BYTES = 1 << 16  # of output that nobody reads; a board's USB drops it soo
 _BLOCK_BYTES = {"lfs": 4096, "fat": 512}
 _BOOT = """
 def _board():
-    import os, sys, vfs
+    import os, sys
+    try:
+        import vfs
+    except ImportError:
+        vfs = os  # CircuitPython
     class Disk:
         def __init__(self):
             self.file = open({disk!r}, "r+b")
@@ -73,7 +77,8 @@ def _run(name):
     exec(source, globals())
 _run("boot.py")
 if {main}:
-    _run("main.py")
+    import sys
+    _run("code.py" if sys.implementation.name == "circuitpython" else "main.py")
 """
 _PRETEND = """
 def _pretend():
@@ -104,6 +109,7 @@ class Board:
         pretend: dict of fields of sys.implementation that this board claims to have, and "platform".
         firmware: more MicroPython that runs before boot.py, such as a change of a module.
         flash: what ``flash()`` of another board returned, to begin with.
+        program: path of a CircuitPython of a computer, in place of MicroPython; its kind is "fat".
 
     Attributes:
         port: device path for the host.    to_board, to_host: functions that are given what passes, bytes, and return
@@ -111,9 +117,18 @@ class Board:
     """
 
     def __init__(
-        self, flash_bytes=FLASH_BYTES, heap_bytes=HEAP_BYTES, kind="lfs", pretend=None, firmware="", flash=None
+        self,
+        flash_bytes=FLASH_BYTES,
+        heap_bytes=HEAP_BYTES,
+        kind="lfs",
+        pretend=None,
+        firmware="",
+        flash=None,
+        program=None,
     ):
-        self.program, self.heap_bytes, self.n_resets = need("micropython"), heap_bytes, 0
+        self.program, self.heap_bytes, self.n_resets = str(program or need("micropython")), heap_bytes, 0
+        self._reboot = b"soft reboot\r\n" if program else b"MPY: soft reboot\r\n"
+        kind = "fat" if program else kind
         self.to_board = self.to_host = lambda data: data
         self._folder = tempfile.TemporaryDirectory(prefix="attn8_")
         self._disk = Path(self._folder.name, "flash")
@@ -282,7 +297,7 @@ class Board:
         while select.select([self._ours], [], [], 0)[0]:
             self._from_board(os.read(self._ours, 4096))
         self.n_resets += 1
-        self._send(b"MPY: soft reboot\r\n")
+        self._send(self._reboot)
         self._start(self._raw)
 
 

@@ -32,10 +32,24 @@ INSTALL = {
 }
 
 
+BY_HAND = "run by hand"  # in the reason of a skipped test
+
+
 def missing(what, command):
     """Skips the test, or fails it under ATTN8_NO_SKIP=1."""
     stop = pytest.fail if os.environ.get("ATTN8_NO_SKIP") == "1" else pytest.skip
     stop(f"{what} is missing: {command}")
+
+
+def need_by_hand(variable, what):
+    """Returns the path that an environment variable names; without it the test is skipped, under ATTN8_NO_SKIP=1 too.
+
+    For what no package brings and no CI has: such tests are run by hand.
+    """
+    path = os.environ.get(variable)
+    if not path:
+        pytest.skip(f"{BY_HAND}: set {variable} to {what}")
+    return Path(path).resolve()
 
 
 def need(*programs):

@@ -21,7 +21,8 @@ _TRIES = 3
 _CHUNK_BYTES = 768  # of a file in one command: 1 kB of base64
 _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 _NEVER = b"\xff"  # no byte of UTF-8
-_RAW_REPL, _SOFT_REBOOT = b"raw REPL; CTRL-B to exit\r\n", b"soft reboot\r\n"
+# CircuitPython says "soft reboot" in the language of its firmware; these are the same in all.
+_RAW_REPL, _TAKEN = b"raw REPL; CTRL-B to exit\r\n", b"OK"
 _SHORT = {"a": "/dev/ttyACM", "u": "/dev/ttyUSB", "c": "COM"}  # what mpremote calls them
 _NO_SPACE, _READ_ONLY = 28, 30
 _UNREADABLE = ("SyntaxError", "IndentationError", "NameError", "UnicodeError")
@@ -262,7 +263,7 @@ class Link:
     def _restart(self):
         self._until(b">", _READ_S)
         self.transport.serial.write(_CTRL_D)
-        for ending in (_SOFT_REBOOT, _RAW_REPL):
+        for ending in (_TAKEN, _RAW_REPL):
             if not self._until(ending, _BOOT_S).endswith(ending):
                 raise LinkError(f"{self.device}: no REPL {_BOOT_S} s after a soft reset; does boot.py end? {_RESET}")
 
@@ -384,13 +385,17 @@ class Link:
         """Removes a file, or an empty folder."""
         self.exec(f"import os\ntry:\n os.remove({path!r})\nexcept OSError:\n os.rmdir({path!r})")
 
+    def can_mount(self):
+        """Says whether the firmware can mount a folder of this computer; CircuitPython mounts none but its own."""
+        return self.eval("__import__('sys').implementation.name") == "micropython"
+
     def mount(self, folder):
         """Serves a folder of this computer at /remote, where the board goes.
 
         Raises:
             LinkError: if the firmware cannot.
         """
-        if self.eval("__import__('sys').implementation.name") != "micropython":
+        if not self.can_mount():
             raise LinkError(f"{self.device}: this firmware cannot mount a computer's folder; MicroPython can")
         with self.told("mounting a folder"):
             self.transport.mount_local(str(folder))
@@ -410,8 +415,9 @@ class Link:
             self._until(b">>> ", _READ_S)
             serial.write(_CTRL_D)
             self.transport.in_raw_repl = False
-            if not self._until(_SOFT_REBOOT, _BOOT_S).endswith(_SOFT_REBOOT):
-                raise LinkError(f"{self.device}: no soft reset; {_RESET}")
+            for _ in range(2):  # the end of its line, then what it calls a soft reboot
+                if not self._until(b"\n", _BOOT_S).endswith(b"\n"):
+                    raise LinkError(f"{self.device}: no soft reset; {_RESET}")
 
     def close(self):
         """Leaves the raw REPL; a program that ran when the link was opened is started again."""

@@ -1,16 +1,21 @@
-"""A person at the board: a folder of this computer mounted there, attn8 imported, a model loaded, then the REPL."""
+"""A person at the board: a folder of this computer mounted there, attn8 imported, a model loaded, then the REPL.
+
+CircuitPython mounts no folder of a computer: there a model of this computer goes into memory.
+"""
 
 import contextlib
 import sys
+from base64 import b64encode
 from pathlib import Path
 from types import SimpleNamespace
 
-from . import BoardError
+from . import BoardError, DoesNotFitError
 from .deploy import DeployError, check_package
 from .link import RemoteError, open_link
 
 _MOUNTED = "/remote"  # where mpremote mounts the folder, and goes to
 _PROMPT, _PROMPT_S = b">>> ", 5
+_CHUNK_BYTES = 768  # in one command: 1 kB of base64
 # In pieces: a UART without flow control loses bytes of long ones.
 _LOAD_HERE = """
 def _read(path):
@@ -29,6 +34,7 @@ def _read(path):
 m = attn8.load(_read({path!r}))
 print(m)
 """
+_LOAD_SENT = "m = attn8.load(_b)\nprint(m)"
 _LOAD_THERE = "m = attn8.load({path!r})\nprint(m)"
 
 
@@ -52,13 +58,19 @@ def repl(port=None, model=None, folder=None, say=None):
 @contextlib.contextmanager
 def session(port, model, folder, say):
     """Gives the Link in the friendly REPL, with the folder mounted, attn8 imported and ``m`` loaded."""
-    load, folder = _loading(model, folder)
+    named = folder
+    load, folder = _loading(model, named)
     with open_link(port) as link:
         package = check_package(link)
-        link.mount(folder)
+        mounts = named is not None or link.can_mount()
+        if mounts:
+            link.mount(folder)
         try:
-            say(f"{link.device}: attn8 {package.version}, {package.backend}; {folder} is {_MOUNTED} there")
+            where = f"{folder} is {_MOUNTED} there" if mounts else "this firmware mounts no folder"
+            say(f"{link.device}: attn8 {package.version}, {package.backend}; {where}")
             link.exec("import attn8", timeout=60)
+            if not mounts and model and Path(model).is_file():
+                load = _sent(link, Path(model).read_bytes())
             if load:
                 say(_loaded(link, load, model))
             with link.told("leaving the raw REPL"):
@@ -78,6 +90,20 @@ def _loading(model, folder):
     if not file.is_relative_to(folder):
         raise DeployError(f"{model} is not in {folder}, the folder to mount; leave out --folder or move the file")
     return _LOAD_HERE.format(path=f"{_MOUNTED}/{file.relative_to(folder).as_posix()}"), folder
+
+
+def _sent(link, data):
+    """Sends a model into the memory of the board, whose files may belong to a computer. Returns code that loads it."""
+    try:
+        link.exec(f"from binascii import a2b_base64 as _d\n_b = bytearray({len(data)})")
+    except RemoteError as error:
+        if error.kind != "MemoryError":
+            raise
+        raise DoesNotFitError(f"{link.device}: no {len(data):,} bytes of heap in one piece for the model") from None
+    for at in range(0, len(data), _CHUNK_BYTES):
+        chunk = data[at : at + _CHUNK_BYTES]
+        link.exec(f"_b[{at}:{at + len(chunk)}] = _d({b64encode(chunk)!r})")
+    return _LOAD_SENT
 
 
 def _loaded(link, code, model):

@@ -1,10 +1,14 @@
-"""The tests of the device package and golden vectors, run on a board: files are served over the cable, none stay."""
+"""The tests of the device package and golden vectors, run on a board: files are served over the cable, none stay.
+
+CircuitPython mounts no folder of a computer; there they are copied and removed again.
+"""
 
 import contextlib
 import importlib.resources
 import importlib.util
 import io
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,6 +22,7 @@ _HOST_ONLY = ("make_files", "mutants")
 _MODULE_S = 900  # without a line; bytecode on a slow board
 _LINE = re.compile(r"(ok|FAILED) (\w+) (\w+) ?(.*)")
 _GOLDEN = {"golden_small.a8": "a small model", "golden_shipped.a8": "the shipped model"}
+_COPIED = "/.attn8_tests"  # on a board that mounts no folder
 _RUN = "import case, run\ncase.folder = '.'\nrun.run_module({module!r})"
 _SELFTEST = "import attn8\nattn8.load({file!r}).selftest()"
 
@@ -50,14 +55,15 @@ def device_test(port=None, names=(), say=None):
 
     Raises:
         DeviceTestError: for an unknown name.    DeployError: without attn8 there.
-        LinkError: also if the firmware cannot mount a folder.
+        LinkError: also if the board can neither mount a folder nor write to its files.    DoesNotFitError.
     """
     say = say or (lambda text: None)
     with open_link(port) as link, tempfile.TemporaryDirectory(prefix="attn8_") as folder:
         facts, package = read_facts(link), check_package(link)
         modules = _fill(Path(folder), facts, names)
-        lines = [line for module in modules for line in _run(link, folder, module, say)]
-        golden = {what: _selftest(link, folder, file, what, say) for file, what in _GOLDEN.items()}
+        with _served(link, Path(folder)) as there:
+            lines = [line for module in modules for line in _run(link, there, module, say)]
+            golden = {what: _selftest(link, there, file, what, say) for file, what in _GOLDEN.items()}
     failed = [" ".join(found[1:]).strip() for found in lines if found[0] == "FAILED"]
     return {
         **{"port": link.device, "machine": facts.machine, "firmware": facts.firmware, "backend": package.backend},
@@ -82,8 +88,12 @@ def _fill(folder, facts, names):
         if name not in modules:
             known = ", ".join(m.removeprefix("test_device_") for m in modules)
             raise DeviceTestError(f"unknown test {name.removeprefix('test_device_')!r}; expected one of: {known}")
-    for file, data in compile_files(files, facts).items():
-        (folder / f"{file.stem}.mpy").write_bytes(data)
+    if facts.implementation == "micropython":
+        for file, data in compile_files(files, facts).items():
+            (folder / f"{file.stem}.mpy").write_bytes(data)
+    else:
+        for file in files:
+            shutil.copy(file, folder)
     _make_files(source)(folder)
     (folder / "golden_small.a8").write_bytes(golden_model())
     (folder / "golden_shipped.a8").write_bytes(shipped_model_path().read_bytes())
@@ -99,20 +109,45 @@ def _make_files(source):
 
 
 @contextlib.contextmanager
-def _mounted(link, folder):
-    """Serves a folder at /remote, where the board goes; it begins and ends with an empty heap."""
+def _served(link, folder):
+    """Gives how a board reaches the files of a folder: a function of no arguments, which goes there."""
+    if link.can_mount():
+        yield lambda: link.mount(folder)
+        return
+    try:
+        link.mkdir(_COPIED)
+        for file in sorted(folder.iterdir()):
+            link.put(file.read_bytes(), f"{_COPIED}/{file.name}")
+        yield lambda: link.exec(f"import os\nos.chdir({_COPIED!r})")
+    finally:
+        with contextlib.suppress(LinkError):
+            link.exec(_REMOVE.format(folder=_COPIED), timeout=60)
+
+
+_REMOVE = """
+import os
+os.chdir("/")
+for _f in os.listdir({folder!r}):
+ os.remove({folder!r} + "/" + _f)
+os.rmdir({folder!r})
+"""
+
+
+@contextlib.contextmanager
+def _at(link, there):
+    """Brings a board with an empty heap to the files, and leaves it so."""
     link.restart()
-    link.mount(folder)
+    there()
     try:
         yield
     finally:
         link.unmount()
 
 
-def _run(link, folder, module, say):
+def _run(link, there, module, say):
     """Runs a module of tests and returns a list of (ok or FAILED, module, test, why)."""
     text = io.BytesIO()
-    with _mounted(link, folder):
+    with _at(link, there):
         try:
             link.exec(_RUN.format(module=module), timeout=_MODULE_S, on_data=lambda data: _told(text, data, say))
         except RemoteError as error:
@@ -133,9 +168,9 @@ def _told(text, data, say):
             say(line)
 
 
-def _selftest(link, folder, file, what, say):
+def _selftest(link, there, file, what, say):
     """Runs the golden vectors of a model on the board and returns a text."""
-    with _mounted(link, folder):
+    with _at(link, there):
         try:
             link.exec(_SELFTEST.format(file=file), timeout=_MODULE_S)
             result = "same bytes"
