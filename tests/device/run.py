@@ -9,6 +9,7 @@ import sys
 import case
 
 MODULES = (
+    "test_device_arrays",
     "test_device_detector",
     "test_device_format",
     "test_device_kernels",
