@@ -20,7 +20,7 @@ from .link import CABLE, RemoteError, answer, open_link, question
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
 LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
-_LOOK_S = 30  # importing the package from its sources; a file system that collects garbage
+_LOOK_S = 15  # importing the package from its sources; a file system that collects garbage
 _ROLLBACK_S = 60  # the window of a model that the computer does not know
 _QUIET_S = 10
 _SLOWER = 4  # than what a window is expected to take
@@ -213,14 +213,13 @@ def _updating():
     return Path(__file__).with_name("on_board").joinpath("updating.py").read_text(encoding="utf-8")
 
 
-def _quiet_s(board, sent):
+def quiet_s(facts, package, sent):
     """Returns after how many seconds without a sign of life a board that tests this model counts as lost."""
     from ..device.repl import CYCLES_PER_MAC
     from ..profile import macs
 
-    backend = board.package.backend
-    cycles = CYCLES_PER_MAC.get(backend, CYCLES_PER_MAC["native armv6m portable"])
-    window_s = macs(sent.data)[0] * cycles / (board.facts.clock_hz or _CLOCK_HZ)
+    cycles = CYCLES_PER_MAC.get(package.backend, CYCLES_PER_MAC["native armv6m portable"])
+    window_s = macs(sent.data)[0] * cycles / (facts.clock_hz or _CLOCK_HZ)
     return _QUIET_S + _SLOWER * window_s + len(sent.signed) * _CHECK_S_PER_BYTE
 
 
@@ -279,7 +278,7 @@ def _finish(link, board, sent, path, confirm, came):
     """Lets the board compare, test the model and switch to it. Returns (check, row of its slot)."""
     asked = f"_finish({sent.slots!r}, {path!r}, {sent.numbers!r}, {confirm}, {came!r})"
     try:
-        check, *done = _ask(link, asked, _quiet_s(board, sent))
+        check, *done = _ask(link, asked, quiet_s(board.facts, board.package, sent))
     except RemoteError as error:
         raise _refusal(link, error, path) from None
     if check is None:
