@@ -6,11 +6,9 @@ the length in front covers all of it.
 
 import zlib
 from base64 import b64encode
-from functools import cache
-from pathlib import Path
 
 from . import BoardError, DoesNotFitError
-from .deploy import DeployError, making_sense, quiet_s, read_sent
+from .deploy import DeployError, board_code, making_sense, quiet_s, read_sent
 from .facts import read_facts, read_package
 from .link import CABLE, LinkError, RemoteError, open_link
 
@@ -71,14 +69,9 @@ def deploy(file, port=None, name=None, progress=None):
     }
 
 
-@cache
-def _code():
-    return Path(__file__).with_name("on_board").joinpath("romfs.py").read_text(encoding="utf-8")
-
-
 def _partition(link, facts):
     """Returns bytes of the first ROMFS partition, of its blocks, of the image in it (0: none). Raises RomError."""
-    found = link.eval("_partition()", setup=_code())
+    found = link.eval("_partition()", setup=board_code("romfs"))
     if found is None:
         raise RomError(
             f"{link.device}: {facts.firmware} on {facts.machine} has no ROMFS partition; deploy without --to rom, or "
