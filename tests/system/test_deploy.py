@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -313,3 +314,48 @@ def test_commands_of_the_readme_run():
             code, _, error = attn8(*words[1:], "--port", fresh.port, *(["--pure"] if words[1] == "install" else []))
             assert code == 0, f"{line}: {error}"
         assert loaded(fresh, "gestures") == identity(OLD)
+
+
+_SLOW = """
+def _slow():
+    import attn8, time
+    fast = attn8.Model.run
+    def run(self, window, out=None):
+        time.sleep({seconds})
+        return fast(self, window, out)
+    if not hasattr(attn8, "slowed"):
+        attn8.slowed = True
+        attn8.Model.run = run
+_slow()
+"""
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(0.5, 0), (30, 1)])
+def test_board_is_waited_for_as_long_as_it_shows_life(board, monkeypatch, seconds, code):
+    from attn8.boards import deploy
+
+    monkeypatch.setattr(deploy, "FACTS", deploy.FACTS + _SLOW.format(seconds=seconds))
+    monkeypatch.setattr(deploy, "quiet_s", lambda *_: 1)
+    begin = time.monotonic()
+    got, _, error = attn8("deploy", "gesture.a8", "--port", board.port)
+    took_s = time.monotonic() - begin
+    assert got == code, error
+    if code:
+        assert "stopped answering" in error and "check the cable, then try again" in error
+        assert took_s < 6
+    else:
+        assert took_s > len(reference.parse(OLD).golden_outputs) * seconds > 1
+
+
+def test_wait_grows_with_the_work_of_the_board():
+    from attn8.boards import deploy, facts
+
+    def waits(backend, clock_hz, data):
+        told = facts.Facts("micropython", (1, 28, 0), "", "rp2", (6, 3), "", 32, clock_hz, None, None, 512, (), False)
+        sent = deploy.Sent("g", data, data, None, "", "")
+        return deploy.quiet_s(told, facts.Package("", backend, "", ""), sent)
+
+    small, large = OLD, build_model(Shape(heads=4, head_size=25, ff=1000))
+    assert 10 < waits("native", 125_000_000, small) < waits("viper", 125_000_000, small) < 20
+    assert waits("python", 125_000_000, large) > 4 * waits("native", 125_000_000, large)
+    assert waits("python", None, large) > waits("python", 125_000_000, large)

@@ -3,6 +3,7 @@
 The board does the work that must not fail: device/attn8/slots.py and deploy.py say what survives a cut at any moment.
 """
 
+import ast
 import contextlib
 import hashlib
 import hmac
@@ -20,11 +21,12 @@ from .link import CABLE, RemoteError, answer, open_link, question
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
 LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
-_LOOK_S = 30  # importing the package from its sources; a file system that collects garbage
+_LOOK_S = 15  # importing the package from its sources; a file system that collects garbage
 _ROLLBACK_S = 60  # the window of a model that the computer does not know
 _QUIET_S = 10
 _SLOWER = 4  # than what a window is expected to take
-_CHECK_S_PER_BYTE = 2e-4  # check_model in bytecode
+_CHECK_S_PER_BYTE = {"native": 1e-5}  # check_model, and reading the file from a slow medium
+_CHECK_S_PER_BYTE_PYTHON = 2e-4
 _CLOCK_HZ = 64_000_000  # of a board that does not tell
 _STAYS = "the model in the other slot stays"
 
@@ -187,7 +189,7 @@ def _look(link, name=None):
         DeployError: if attn8 is not there, does not run or has no slots; the text has the command that brings it.
     """
     install = f"attn8 install --port {link.device}"
-    told, package, slots = _ask(link, f"_look({name!r})", _LOOK_S)
+    told, package, slots = _ask(link, f"_look({name!r})", _LOOK_S, FACTS + ATTN8)
     if package is None:
         raise DeployError(f"{link.device}: attn8 is not on the board: {install}")
     if len(package) == 2:
@@ -200,33 +202,36 @@ def _look(link, name=None):
     return _Board(facts_of(link, told), package, rows, {n: sizes for n, (_, sizes) in slots.items()})
 
 
-def check_package(link):
-    """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
-    return _look(link).package
-
-
-def _ask(link, expression, timeout):
+def _ask(link, expression, timeout, setup=""):
     """Returns the value of an expression of on_board/updating.py; the board runs none of it if it arrives damaged."""
-    code = question(expression, FACTS + ATTN8 + _updating())
+    code = question(expression, setup + board_code("updating"))
     sums = len(code), sum(code.encode())
     guarded = f"_c = {code!r}\nif (len(_c), sum(_c.encode())) != {sums}:\n raise SyntaxError\nexec(_c)"
     return answer(link.device, link.exec(guarded, timeout))
 
 
 @cache
-def _updating():
-    return Path(__file__).with_name("on_board").joinpath("updating.py").read_text(encoding="utf-8")
+def board_code(name):
+    """Returns the code of a file in on_board/, without what takes heap there: comments, docstrings, wide indents."""
+    tree = ast.parse(Path(__file__).with_name("on_board").joinpath(f"{name}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and len(body) > 1 and isinstance(body[0], ast.Expr):
+            text = body[0].value
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                del body[0]
+    return re.sub("^(?: {4})+", lambda indent: " " * (len(indent[0]) // 4), ast.unparse(tree), flags=re.MULTILINE)
 
 
-def _quiet_s(board, sent):
+def quiet_s(facts, package, sent):
     """Returns after how many seconds without a sign of life a board that tests this model counts as lost."""
     from ..device.repl import CYCLES_PER_MAC
     from ..profile import macs
 
-    backend = board.package.backend
-    cycles = CYCLES_PER_MAC.get(backend, CYCLES_PER_MAC["native armv6m portable"])
-    window_s = macs(sent.data)[0] * cycles / (board.facts.clock_hz or _CLOCK_HZ)
-    return _QUIET_S + _SLOWER * window_s + len(sent.signed) * _CHECK_S_PER_BYTE
+    cycles = CYCLES_PER_MAC.get(package.backend, CYCLES_PER_MAC["native armv6m portable"])
+    window_s = macs(sent.data)[0] * cycles / (facts.clock_hz or _CLOCK_HZ)
+    check_s = len(sent.signed) * _CHECK_S_PER_BYTE.get(package.backend, _CHECK_S_PER_BYTE_PYTHON)
+    return _QUIET_S + _SLOWER * window_s + check_s
 
 
 def _check_flash(link, board, sent, in_place):
@@ -284,7 +289,7 @@ def _finish(link, board, sent, path, confirm, came):
     """Lets the board compare, test the model and switch to it. Returns (check, row of its slot)."""
     asked = f"_finish({sent.slots!r}, {path!r}, {sent.numbers!r}, {confirm}, {came!r})"
     try:
-        check, *done = _ask(link, asked, _quiet_s(board, sent))
+        check, *done = _ask(link, asked, quiet_s(board.facts, board.package, sent))
     except RemoteError as error:
         raise _refusal(link, error, path) from None
     if check is None:

@@ -6,11 +6,9 @@ the length in front covers all of it.
 
 import zlib
 from base64 import b64encode
-from functools import cache
-from pathlib import Path
 
 from . import BoardError, DoesNotFitError
-from .deploy import DeployError, making_sense, read_sent
+from .deploy import DeployError, board_code, making_sense, quiet_s, read_sent
 from .facts import read_facts, read_package
 from .link import CABLE, LinkError, RemoteError, open_link
 
@@ -19,7 +17,7 @@ _DATA, _POINTER, _DIRECTORY, _FILE = 2, 3, 4, 5  # kinds of records
 _MAX_DEPTH = 8
 _CHUNK_BYTES = 1024
 _MAX_ROM_BYTES = 1 << 24
-_ERASE_S, _TEST_S = 60, 60
+_ERASE_S, _LOAD_S = 60, 60
 _MAY_BE_LOST = "what was in ROMFS may be lost: deploy again"
 
 
@@ -45,7 +43,8 @@ def deploy(file, port=None, name=None, progress=None):
     file = f"{sent.slots}.a8"
     with open_link(port) as link, making_sense(link.device):
         facts = read_facts(link)
-        if read_package(link) is None:
+        package = read_package(link)
+        if package is None:
             raise DeployError(f"{link.device}: attn8 is not on the board: attn8 install --port {link.device}")
         size, block, n_image = _partition(link, facts)
         old = _read(link, n_image)
@@ -60,7 +59,7 @@ def deploy(file, port=None, name=None, progress=None):
         try:
             with making_sense(link.device):
                 _write(link, new, size, block, lambda *step: progress and progress(file, *step))
-                _test(link, f"/rom/{file}", sent.model.id)
+                _test(link, f"/rom/{file}", sent.model.id, quiet_s(facts, package, sent))
         except BoardError as error:
             raise type(error)(f"{error}; {_MAY_BE_LOST}") from None
     return {
@@ -70,14 +69,9 @@ def deploy(file, port=None, name=None, progress=None):
     }
 
 
-@cache
-def _code():
-    return Path(__file__).with_name("on_board").joinpath("romfs.py").read_text(encoding="utf-8")
-
-
 def _partition(link, facts):
     """Returns bytes of the first ROMFS partition, of its blocks, of the image in it (0: none). Raises RomError."""
-    found = link.eval("_partition()", setup=_code())
+    found = link.eval("_partition()", setup=board_code("romfs"))
     if found is None:
         raise RomError(
             f"{link.device}: {facts.firmware} on {facts.machine} has no ROMFS partition; deploy without --to rom, or "
@@ -125,16 +119,16 @@ def _write(link, new, size, block, progress):
 def _loaded(link, path):
     """Returns model, version and id of a file, None if it is no model."""
     try:
-        name, version, model = link.eval(f"_name(__import__('attn8').load({path!r}))", _TEST_S)
+        name, version, model = link.eval(f"_name(__import__('attn8').load({path!r}))", _LOAD_S)
     except RemoteError:
         return None
     return {"model": name, "version": version, "id": model}
 
 
-def _test(link, path, identity):
+def _test(link, path, identity, timeout):
     """Has the board load the model from there and run its golden vectors."""
     try:
-        found = link.eval(f"_test({path!r})", _TEST_S)
+        found = link.eval(f"_test({path!r})", timeout)
     except RemoteError as error:
         if error.kind != "ModelError":
             raise

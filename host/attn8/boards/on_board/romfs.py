@@ -92,6 +92,14 @@ def _name(m):
 
 
 def _test(path):
+    """Runs the golden vectors, with a point for each as a sign of life. Returns the id of the model."""
     m = __import__("attn8").load(path)
+    run = m.run
+
+    def beat(window, out=None):
+        print(end=".")
+        return run(window, out)
+
+    m.run = beat
     m.selftest()
     return m.id

@@ -14,12 +14,14 @@ def _look(name):
     package without slots has None in their place.
     """
     facts = _facts()  # noqa: F821
+    print(end=".")
     try:
         package = _attn8()  # noqa: F821
         if package is None:
             return facts, None, None
     except Exception as e:
         return facts, (type(e).__name__, str(e)), None
+    print(end=".")
     try:
         status = _slots().status
     except ImportError:

@@ -1,0 +1,74 @@
+"""The verbs for boards on CircuitPython: its unix port by hand; in CI what needs no other interpreter."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import circuitpython_hand as hand
+from attn8.boards.link import open_link
+from attn8.cli import cli
+from attn8.random_models import random_model
+
+OLD, NEW = random_model(1), random_model(2)
+
+
+def attn8(*arguments):
+    """Returns (exit code, stdout, stderr)."""
+    done = CliRunner().invoke(cli, list(map(str, arguments)))
+    return done.exit_code, done.stdout, done.stderr
+
+
+def told(*arguments):
+    """Returns what a verb tells as JSON."""
+    code, out, error = attn8(*arguments, "--json")
+    assert code == 0, error
+    return json.loads(out)
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("ATTN8_NATIVE", raising=False)
+    with hand.board(heap_bytes=1 << 20) as board:
+        yield board
+
+
+def files(tmp_path):
+    for name, data in (("old.a8", OLD), ("new.a8", NEW)):
+        (tmp_path / name).write_bytes(data)
+    return tmp_path / "old.a8", tmp_path / "new.a8"
+
+
+@pytest.mark.parametrize("kind", ["pure", "native"])
+def test_install_deploy_rollback_status_on_circuitpython(board, kind, tmp_path):
+    options = ["--native", hand.natmod("x64").parents[1]] if kind == "native" else ["--pure"]
+    found = told("install", "--port", board.port, *options)
+    assert found["firmware"].startswith("CircuitPython 10.")
+    assert (found["backend"], found["golden_vectors"]) == ("native" if kind == "native" else "python", 4)
+    assert found["native"] is None or found["native"].endswith("cp-x64_6.3/_attn8.mpy")
+    old, new = files(tmp_path)
+    for file, options in ((old, ["--confirm"]), (new, [])):
+        (deployed,) = told("deploy", file, "--port", board.port, "--name", "gesture", *options)["boards"]
+        assert deployed["state"] == ("good" if options else "trial")
+    (device,) = told("devices", "--port", board.port)["devices"]
+    assert (device["implementation"], device["attn8"]["backend"]) == ("circuitpython", found["backend"])
+    assert [(m["file"], m["state"]) for m in device["models"]] == [("gesture", "trial")]
+    (status,) = told("status", "--port", board.port)["boards"]
+    assert [(s["state"], s["active"]) for s in status["slots"]] == [("good", False), ("trial", True)]
+    (back,) = told("rollback", "--port", board.port)["boards"]
+    assert back["slot"] == 0
+    with open_link(board.port) as link:
+        assert link.eval("m.selftest()", 60, "import attn8\nm = attn8.load('gesture')")
+
+
+def test_device_tests_and_golden_vectors_run_and_leave_nothing(board):
+    told("install", "--port", board.port, "--pure")
+    with open_link(board.port) as link:
+        before = link.listdir("/")
+    found = told("test", "--port", board.port)
+    assert (found["failed"], found["backend"]) == ([], "python")
+    assert found["passed"] > 190
+    assert set(found["golden"].values()) == {"same bytes"}
+    with open_link(board.port) as link:
+        assert link.listdir("/") == before
