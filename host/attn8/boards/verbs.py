@@ -78,21 +78,31 @@ def devices(output, ports):
 
 @verb(
     "install",
-    "attn8 install --port a0\n  attn8 install --native build/native",
+    "attn8 install --port a0\n  attn8 install --native build/native\n  attn8 install --drive /media/you/CIRCUITPY",
     _port,
     click.option("--native", type=click.Path(exists=True, file_okay=False), help="Folder of native modules."),
     click.option("--pure", is_flag=True, help="No native module: viper code or bytecode only."),
+    click.option("--drive", metavar="DIR", help="Drive of a CircuitPython board, such as CIRCUITPY, without a port."),
+    click.option("--mpy-cross", metavar="FILE", help="Compiler of the package; CircuitPython gets sources without."),
 )
-def install(output, port, native, pure):
-    """Put attn8 and the native module that fits on a board, and run golden vectors there."""
+def install(output, port, native, pure, drive, mpy_cross):
+    """Put attn8 and the native module that fits on a board, and run golden vectors there.
+
+    On a drive nothing is run, and the native module is chosen by the processor that boot_out.txt names.
+    """
     from ..progress import TransferBars
+    from . import drive_install
     from . import install as boards
 
-    if native and pure:
-        raise click.UsageError("--native and --pure exclude each other")
+    if (native and pure) or (port and drive):
+        raise click.UsageError("--native and --pure exclude each other, and so do --port and --drive")
     with TransferBars(output.progress) as advance:
-        found = boards.install(port, native, pure, output.say, lambda *step: advance(port or "board", *step))
-    output.result(found, boards.render)
+        if drive:
+            found = drive_install.install(drive, native, pure, mpy_cross, functools.partial(advance, drive))
+        else:
+            progress = functools.partial(advance, port or "board")
+            found = boards.install(port, native, pure, output.say, progress, mpy_cross)
+    output.result(found, drive_install.render if drive else boards.render)
 
 
 _via = click.option(
