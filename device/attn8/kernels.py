@@ -1,4 +1,4 @@
-"""Selects the Python kernels: viper where the firmware can make machine code, else bytecode; same names, same bytes."""
+"""Selects the Python kernels: viper where the firmware makes or loads machine code, else bytecode: the same bytes."""
 
 import sys
 

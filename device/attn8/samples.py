@@ -16,7 +16,16 @@ _SOURCES = (bytes, bytearray, memoryview, array)
 # What dst holds.
 _INT16, _BYTES, _SIGNED_BYTES = 0, 1, 2
 _IS_CIRCUITPYTHON = sys.implementation.name == "circuitpython"
-_FIRST = slice(1) if _IS_CIRCUITPYTHON else None
+
+
+class _Index:
+    """Tells with what it is indexed: MicroPython has no slice()."""
+
+    def __getitem__(self, index):
+        return index
+
+
+_FIRST = _Index()[:1]
 _PASTE = (array("h", (-300,)), array("b", (-44,)))
 _SEEN = {-300: _INT16, -44: _SIGNED_BYTES, 212: _BYTES}
 

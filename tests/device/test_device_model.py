@@ -198,6 +198,28 @@ def test_predict_below_the_threshold_names_no_class():
     assert True in seen
 
 
+def test_class_of_a_class_of_model_runs_and_one_never_made_does_not():
+    """CircuitPython gives native methods the derived object, whose parents are more than one."""
+    if attn8.backend != "native":
+        return
+
+    class Mine(attn8.Model):
+        pass
+
+    class Mine2(Mine):
+        def run(self, window):
+            return super().run(window)
+
+    class Never(attn8.Model):
+        def __init__(self):
+            pass
+
+    x, y = windows("int16")[0]
+    for kind in (Mine, Mine2):
+        assert kind(read("int16.a8"), None).run(x) == y
+    raises((AttributeError, TypeError), lambda: Never().run(x))
+
+
 def test_attributes_say_what_the_file_says():
     m = attn8.load(path("int16.a8"))
     assert (m.name, m.version, m.labels) == ("random", "1", ("class 0", "class 1", "class 2"))

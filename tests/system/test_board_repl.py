@@ -92,6 +92,21 @@ def test_slot_of_the_board_is_loaded(board, folder):
         assert process.wait(10) == 0
 
 
+def test_where_no_folder_can_be_mounted_the_model_goes_into_memory(board, folder):
+    with Board(pretend={"name": "circuitpython"}, flash=board.flash()) as other:
+        before = other.flash()
+        with terminal("repl", "--port", other.port, "--model", folder / "gesture.a8") as (ours, process):
+            begin = until_prompt(ours)
+            assert "this firmware mounts no folder" in begin and "m = Model 'random' v1:" in begin
+            assert typed(ours, "m.selftest()") == "True\n"
+            os.write(ours, LEAVE)
+            assert process.wait(10) == 0
+        assert other.flash() == before
+        code, text = refusal(other, "--folder", folder)
+    assert code == 1
+    assert "this firmware cannot mount a computer's folder; MicroPython can" in " ".join(text.split())
+
+
 def test_without_a_terminal_it_says_what_to_do(board):
     done = CliRunner().invoke(cli, ["repl", "--port", board.port])
     assert done.exit_code == 1

@@ -3,13 +3,15 @@
 import errno
 import json
 import os
+import re
 import stat
+import zipfile
 
 import pytest
 from attn8.device import __version__
 from click.testing import CliRunner
 
-from attn8.boards import drive_install, slot_files
+from attn8.boards import bundle, drive_install, slot_files
 from attn8.cli import cli
 
 BOOT_OUT = "Adafruit CircuitPython {} on 2026-10-20; {}\nBoard ID:some_board\nUID:0123456789ABCDEF\nboot.py output:\n"
@@ -218,3 +220,35 @@ def test_bytes_that_do_not_come_back_are_told(drive, monkeypatch):
 
 def test_port_and_drive_exclude_each_other(drive):
     assert attn8("install", "--drive", drive, "--port", "a0")[0] == 2
+
+
+def bundled(*options):
+    done = CliRunner().invoke(bundle.main, list(map(str, options)))
+    return done.exit_code, done.stdout.strip(), done.stderr
+
+
+def test_bundle_has_the_layout_of_circuitpython(tmp_path):
+    code, path, _ = bundled("--out", tmp_path)
+    assert (code, path) == (0, str(tmp_path / f"attn8-py-{__version__}.zip"))
+    top = f"attn8-py-{__version__}"
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        init = archive.read(f"{top}/lib/attn8/__init__.py").decode()
+    assert {name.split("/")[1] for name in names} == {"lib", "examples"}
+    assert f"{top}/examples/attn8_simpletest.py" in names
+    assert re.findall(r"""(__\w+__)\s*=\s*['"](.+)['"]""", init)[0] == ("__version__", __version__)  # as circup does
+    before = (tmp_path / f"{top}.zip").read_bytes()
+    bundled("--out", tmp_path)
+    assert (tmp_path / f"{top}.zip").read_bytes() == before
+
+
+def test_bundle_of_mpy_files_is_named_by_the_release_of_the_compiler(tmp_path):
+    program = cross(tmp_path / "mpy-cross", "CircuitPython 10.4.0-beta.2")
+    code, path, _ = bundled("--out", tmp_path, "--mpy-cross", program)
+    assert (code, path) == (0, str(tmp_path / f"attn8-10.x-mpy-{__version__}.zip"))
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if "/lib/" in name}
+    assert {name.rpartition(".")[2] for name in files} == {"mpy"}
+    assert not [name for name in files if "viper" in name]  # one for all processors
+    code, _, error = bundled("--mpy-cross", cross(tmp_path / "other", "MicroPython v1.28.0"))
+    assert code == 1 and "expected CircuitPython's mpy-cross" in error

@@ -49,6 +49,18 @@ def test_fat_has_folders_too():
         assert [row[:2] for row in link.listdir()] == [("data", True)]
 
 
+def test_soft_reboot_is_understood_in_any_language():
+    """CircuitPython translates it."""
+    with Board() as board:
+        board.to_host = lambda data: data.replace(b"MPY: soft reboot", b"Neustart: weicher")
+        with open_link(board.port) as link:
+            link.exec("kept = 1")
+            link.restart()
+            assert link.eval("'kept' in globals()") is False
+            link.reset()
+        assert board.n_resets == 3
+
+
 @pytest.mark.parametrize("n_bytes", [0, 1, 767, 768, 769, 5000])
 def test_file_arrives_whole(board, n_bytes):
     data, steps = bytes(i * 7 & 255 for i in range(n_bytes)), []
