@@ -153,18 +153,17 @@ static void check_idle(const model_t *self)
 }
 
 #ifdef MICROPY_ENABLE_DYNRUNTIME
-/* mp_obj_cast_to_native_base of a natmod knows a single direct parent only; attn8.Model has two, a user's class more. */
-static int is_derived(const mp_obj_type_t *type)
+/* A natmod's mp_obj_cast_to_native_base knows a single direct parent only; attn8.Model has two, a user's class more. */
+static int is_model_type(const mp_obj_type_t *type)
 {
     const mp_obj_base_t *parent = MP_OBJ_TYPE_GET_SLOT_OR_NULL(type, parent);
-    const mp_obj_t *parents = (const mp_obj_t *)&parent;
-    size_t n = parent == NULL ? 0 : 1;
-    if (n != 0 && parent->type == mp_obj_get_type(mp_const_empty_tuple)) {
-        n = ((const mp_obj_tuple_t *)parent)->len;
-        parents = ((const mp_obj_tuple_t *)parent)->items;
-    }
-    for (size_t i = 0; i < n; i++)
-        if (MP_OBJ_TO_PTR(parents[i]) == MODEL_TYPE || is_derived(MP_OBJ_TO_PTR(parents[i])))
+    if (parent == NULL)
+        return type == MODEL_TYPE;
+    if (parent->type != mp_obj_get_type(mp_const_empty_tuple))
+        return is_model_type((const mp_obj_type_t *)parent);
+    const mp_obj_tuple_t *parents = (const mp_obj_tuple_t *)parent;
+    for (size_t i = 0; i < parents->len; i++)
+        if (is_model_type(MP_OBJ_TO_PTR(parents->items[i])))
             return 1;
     return 0;
 }
@@ -172,9 +171,7 @@ static int is_derived(const mp_obj_type_t *type)
 static mp_obj_t native_of(mp_obj_t object)
 {
     const mp_obj_type_t *type = mp_obj_get_type(object);
-    if (type == MODEL_TYPE)
-        return object;
-    return is_derived(type) ? ((mp_obj_instance_t *)MP_OBJ_TO_PTR(object))->subobj[0] : MP_OBJ_NULL;
+    return type == MODEL_TYPE || !is_model_type(type) ? object : ((mp_obj_instance_t *)MP_OBJ_TO_PTR(object))->subobj[0];
 }
 #else
 static mp_obj_t native_of(mp_obj_t object) { return mp_obj_cast_to_native_base(object, MP_OBJ_FROM_PTR(MODEL_TYPE)); }
