@@ -59,7 +59,7 @@ def _board():
     if first == bytes([255]) * 64:
         vfs.{kind}.mkfs(disk)
     vfs.umount("/")
-    vfs.mount(vfs.{kind}(disk), "/")
+    vfs.mount(vfs.{kind}(disk), "/", readonly={read_only})
     os.chdir("/")
     sys.path[:] = ["", ".frozen", "/lib"]
 _board()
@@ -110,6 +110,7 @@ class Board:
         firmware: more MicroPython that runs before boot.py, such as a change of a module.
         flash: what ``flash()`` of another board returned, to begin with.
         program: path of a CircuitPython of a computer, in place of MicroPython; its kind is "fat".
+        read_only: the board may not write to its files, as while a computer has its drive; of "fat" only.
 
     Attributes:
         port: device path for the host.    to_board, to_host: functions that are given what passes, bytes, and return
@@ -125,6 +126,7 @@ class Board:
         firmware="",
         flash=None,
         program=None,
+        read_only=False,
     ):
         self.program, self.heap_bytes, self.n_resets = str(program or need("micropython")), heap_bytes, 0
         self._reboot = b"soft reboot\r\n" if program else b"MPY: soft reboot\r\n"
@@ -138,6 +140,7 @@ class Board:
         self._boot = {
             **{"disk": str(self._disk), "block": block, "blocks": flash_bytes // block},
             **{"kind": {"lfs": "VfsLfs2", "fat": "VfsFat"}[kind], "pretend": firmware},
+            "read_only": read_only,
         }
         if pretend:
             platform = pretend.pop("platform", "rp2")

@@ -7,8 +7,10 @@ from click.testing import CliRunner
 
 from attn8.boards import install
 from attn8.boards.link import open_link
+from attn8.boards.repl import session
 from attn8.boards.testing import device_tests_folder
 from attn8.cli import cli
+from attn8.random_models import random_model
 from pty_board import Board
 from tools import ROOT
 
@@ -79,24 +81,6 @@ def test_tests_lie_where_the_package_is():
 
 
 CIRCUITPYTHON = {"name": "circuitpython", "_mpy": 6 | 3 << 8}
-# As long as a computer has the drive of a board.
-READ_ONLY = """
-import builtins
-def _open(path, mode="r", _kept=open):
-    if "w" in mode or "a" in mode:
-        raise OSError(30)
-    return _kept(path, mode)
-builtins.open = _open
-def _mkdir(path):
-    raise OSError(30)
-import os as _real_os
-import sys
-class Os:
-    mkdir = staticmethod(_mkdir)
-    def __getattr__(self, name):
-        return getattr(_real_os, name)
-sys.modules["os"] = Os()
-"""
 
 
 def test_on_circuitpython_they_are_copied_and_nothing_stays(board):
@@ -113,10 +97,17 @@ def test_on_circuitpython_they_are_copied_and_nothing_stays(board):
             assert link.stat("/.attn8_tests") is None
 
 
-def test_circuitpython_whose_drive_a_computer_has_is_told(board):
-    with Board(pretend=CIRCUITPYTHON, firmware=READ_ONLY, flash=board.flash()) as other:
-        code, _, error = attn8("test", "samples", "--port", other.port)
-    assert code == 1
-    assert (
-        "the board's files are read-only from its side; a CircuitPython board gives them back when its drive" in error
-    )
+def test_circuitpython_whose_drive_a_computer_has_takes_a_model_into_memory_only(tmp_path):
+    with Board(kind="fat", heap_bytes=1 << 20) as board:
+        install.install(board.port, pure=True)
+        flash = board.flash()
+    (tmp_path / "gesture.a8").write_bytes(random_model(3))
+    with Board(pretend=CIRCUITPYTHON, kind="fat", heap_bytes=1 << 20, flash=flash, read_only=True) as other:
+        for command in (("test", "samples"), ("deploy", tmp_path / "gesture.a8")):
+            code, _, error = attn8(*command, "--port", other.port)
+            assert code == 1
+            assert "the board's files are read-only from its side; a CircuitPython board gives them back when" in error
+        with session(other.port, tmp_path / "gesture.a8", None, lambda text: None) as link:
+            link.transport.serial.write(b"print(m.selftest())\r")
+            assert link._until(b"True", 10).endswith(b"True")
+        assert other.flash() == flash

@@ -6,7 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 import circuitpython_hand as hand
+import micropython_builds as builds
 from attn8.boards.link import open_link
+from attn8.boards.repl import session
 from attn8.cli import cli
 from attn8.random_models import random_model
 
@@ -72,3 +74,52 @@ def test_device_tests_and_golden_vectors_run_and_leave_nothing(board):
     assert set(found["golden"].values()) == {"same bytes"}
     with open_link(board.port) as link:
         assert link.listdir("/") == before
+
+
+def test_package_of_mpy_files_runs_viper_on_circuitpython(board):
+    found = told("install", "--port", board.port, "--pure", "--mpy-cross", hand.mpy_cross())
+    assert (found["backend"], found["golden_vectors"]) == ("viper", 4)
+    assert {path.rpartition(".")[2] for path in found["written"]} == {"mpy"}
+    again = told("install", "--port", board.port, "--pure")
+    assert again["backend"] == "python" and "/lib/attn8/_viper.mpy" in again["removed"]
+
+
+def test_native_module_of_micropython_is_not_taken_for_circuitpython(board):
+    module = builds.natmod("x64")
+    code, _, error = attn8("install", "--port", board.port, "--native", module.parents[1])
+    assert code == 1
+    assert "no native module for x64, CircuitPython 10." in error and "there are x64 for MicroPython .mpy 6.3" in error
+
+
+def test_model_goes_into_memory_and_not_into_a_file(board, tmp_path):
+    told("install", "--port", board.port, "--pure")
+    flash = board.flash()
+    with session(board.port, files(tmp_path)[0], None, lambda text: None) as link:
+        link.transport.serial.write(b"print(m.selftest())\r")
+        assert link._until(b"True", 10).endswith(b"True")
+    assert board.flash() == flash
+
+
+def test_a_program_that_runs_is_stopped_and_started_again(board):
+    program = b"import time\nprint('started')\nwhile True:\n    time.sleep(0.01)\n"
+    with open_link(board.port) as link:
+        link.put(program, "/code.py")
+    board.boot(b"started")
+    with open_link(board.port) as link:
+        assert link.was_running
+        resets = board.n_resets
+    assert board.n_resets == resets + 1
+
+
+def test_a_model_in_trial_goes_back_after_three_boots(board, tmp_path):
+    told("install", "--port", board.port, "--pure")
+    old, new = files(tmp_path)
+    told("deploy", old, "--port", board.port, "--name", "gesture", "--confirm")
+    (deployed,) = told("deploy", new, "--port", board.port, "--name", "gesture")["boards"]
+    with open_link(board.port) as link:
+        link.put(b"import attn8\nm = attn8.load('gesture')\nprint('id', m.id, end=' .')\n", "/code.py")
+    seen = []
+    for _ in range(4):
+        board.boot(b" .")
+        seen.append(deployed["id"].encode() in board._seen)
+    assert seen == [True, True, True, False]
