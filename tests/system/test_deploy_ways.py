@@ -55,7 +55,7 @@ def _rom():
             if op == 3:
                 self.data[at : at + data] = b"\\xff" * data
                 self.erased += range(at, at + data)
-                return 8
+                return {erased}
             if op == 4:
                 if any([i not in self.erased for i in range(at, at + len(data))]):
                     return -5
@@ -102,9 +102,9 @@ def drive():
     return folder
 
 
-def rom_board(flash, kind="mapped", size=_ROM_BYTES):
+def rom_board(flash, kind="mapped", size=_ROM_BYTES, erased=8):
     kind, segment = _ROM_KINDS[kind]
-    return Board(flash=flash, firmware=_ROM.format(kind=kind, segment=segment, size=size))
+    return Board(flash=flash, firmware=_ROM.format(kind=kind, segment=segment, size=size, erased=erased))
 
 
 def identity(data):
@@ -360,6 +360,9 @@ def test_rom_says_what_it_lacks(flash, board):
         code, _, error = attn8("deploy", "gesture.a8", "--to", "rom", "--yes", "--port", small.port)
         assert (code, error.count("\n")) == (3, 1)
         assert "ROMFS is too small: with the model it takes 9,9" in error and "its partition has 8,192" in error
+    with rom_board(flash, erased=-22) as fixed:
+        code, _, error = attn8("deploy", "gesture.a8", "--to", "rom", "--yes", "--port", fixed.port)
+        assert (code, error.count("\n")) == (1, 1) and "its ROMFS cannot be erased (" in error
     with rom_board(None) as bare:
         code, _, error = attn8("deploy", "gesture.a8", "--to", "rom", "--yes", "--port", bare.port)
         assert "attn8 is not on the board: attn8 install" in error
