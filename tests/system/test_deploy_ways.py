@@ -21,7 +21,7 @@ from attn8.random_models import Shape, build_model, random_model
 from pty_board import Board, answering
 from tools import missing
 
-OLD, NEW, BIG = random_model(3), random_model(4), build_model(Shape(heads=4, head_size=25, ff=400))
+OLD, NEW = random_model(3), random_model(4)
 BOOT_OUT = "Adafruit CircuitPython 9.2.1 on 2026-01-01; Raspberry Pi Pico with rp2040\r\nBoard ID:raspberry_pi_pico\r\n"
 _ROM_BYTES = 1 << 16
 # A board with a ROMFS partition: rom_ioctl of a firmware that has one, on a file that outlives a reset.
@@ -91,7 +91,6 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("gesture.a8").write_bytes(OLD)
     Path("new.a8").write_bytes(NEW)
-    Path("big.a8").write_bytes(BIG)
 
 
 @pytest.fixture
@@ -420,6 +419,15 @@ def test_fault_in_place_says_that_there_may_be_no_model(board):
     assert (code, error.count("\n")) == (1, 1)
     assert "arrived damaged" in error and "the other slot stays" not in error
     assert "without the slot to spare the board may have no model now: deploy one" in error
+
+
+def test_model_too_big_for_the_heap_gives_up_none_in_place(flash):
+    Path("big.a8").write_bytes(build_model(Shape(heads=4, head_size=25, ff=1000)))
+    with Board(flash=flash, heap_bytes=200 * 1024) as small:
+        deployed("gesture.a8", "--name", "big", "--confirm", "--port", small.port)
+        code, _, error = attn8("deploy", "big.a8", "--in-place", "--yes", "--port", small.port)
+        assert code == 3 and "too big for the heap" in error and "no model" not in error
+        assert loaded(small, "big") == identity(OLD)
 
 
 @pytest.mark.parametrize("how", [("--in-place",), ("--to", "rom")])
