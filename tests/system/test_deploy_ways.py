@@ -149,6 +149,14 @@ def test_ampy_brings_what_mpremote_brings(board):
         assert "gesture.put" not in [name for name, *_ in link.listdir("/")]
 
 
+def test_no_single_bit_leads_ampy_to_the_slot_that_stays(board):
+    need_ampy()
+    sent = []
+    board.to_board = lambda data: sent.append(data) or data
+    deployed("gesture.a8", "--port", board.port, "--via", "ampy")
+    assert b"open('gesture.put', 'wb')" in b"".join(sent)
+
+
 def test_delay_is_that_of_ampy(monkeypatch, board):
     need_ampy()
     seen = []
