@@ -167,7 +167,7 @@ def test_no_single_bit_leads_to_the_slot_that_stays(board):
     board.to_board = lambda data: sent.append(data) or data
     deployed("gesture.a8", "--port", board.port)
     assert b'open(_path, "wb")' in b"".join(sent)
-    before_the_check = b"".join(sent).partition(b"_finish('gesture'")[0]
+    before_the_check = b"".join(sent).partition(b"_f.close()")[0]
     assert b"gesture.0" not in before_the_check and b"gesture.1" not in before_the_check
 
 
