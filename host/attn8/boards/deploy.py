@@ -185,6 +185,12 @@ class _Board:
     file_bytes: dict
 
 
+def check_package(link):
+    """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
+    with making_sense(link.device):
+        return _look(link, "").package
+
+
 def _look(link, name=None):
     """Returns the _Board of a link, with the slots of one name or of all.
 
