@@ -1,7 +1,8 @@
 """A model that is deployed onto a board's drive survives a cut behind every 512 bytes that reach the drive.
 
 What a real deploy does to a folder is written down and done again on a FAT inside the real MicroPython, cut there, and
-booted there. pytest makes a sample of the cuts; all of them: python tests/faults/test_drive_cut.py
+booted there. pytest makes a sample of the cuts; all of them, in about a minute, or with a model of yours:
+python tests/faults/test_drive_cut.py [FILE]
 """
 
 import sys
@@ -21,7 +22,7 @@ from attn8.random_models import random_model
 from tools import need
 
 SCRIPT = Path(__file__).with_name("drive_cut.py")
-DISK_BYTES = 64 * 1024
+DISK_BYTES, LARGE_DISK_BYTES = 64 * 1024, 256 * 1024
 HEAP_BYTES = 8 * 1024 * 1024
 OLDEST, OLD, NEW, FOLLOWING = (random_model(seed, n_outputs=3) for seed in (4, 17, 23, 29))
 STARTS = {"first": (), "second": (OLD,), "third": (OLDEST, OLD), "same size": (NEW, OLD), "good": (OLDEST, OLD)}
@@ -52,8 +53,8 @@ class Recorded(slot_files.Files):
         self._note("remove", name, 0, b"")
 
 
-def operations(folder, start):
-    """Returns (what lies on the drive, what a deploy of NEW does to it), lists of operations of drive_cut.py."""
+def operations(folder, start, new=NEW):
+    """Returns (what lies on the drive, what a deploy of a model does to it), lists of operations of drive_cut.py."""
     drive = folder / "drive"
     drive.mkdir()
     (drive / "code.py").write_text("import attn8\n" * 60, newline="\n")
@@ -64,30 +65,31 @@ def operations(folder, start):
             newest = slots.both(str(drive / "g"))[0]
             newest.append(newest.sequence, slots.GOOD)
     base = [("append", file.name, 0, file.read_bytes()) for file in sorted(drive.iterdir())]
-    (folder / "m.a8").write_bytes(NEW)
+    (folder / "m.a8").write_bytes(new)
     Recorded.done = ()
     via_drive.deploy(folder / "m.a8", drive, "g", files=Recorded)
     return base, Recorded.done
 
 
-def cut(start, stride):
+def cut(start, stride, new):
     """Runs drive_cut.py; returns {what was counted: how many} and all that it printed."""
     need("micropython")
     with mp.workspace() as folder:
-        for name, found in zip(("base", "operations"), operations(folder, start), strict=True):
+        for name, found in zip(("base", "operations"), operations(folder, start, new), strict=True):
             (folder / f"{name}.txt").write_text("".join(f"{operation!r}\n" for operation in found))
         (folder / "following.a8").write_bytes(FOLLOWING)
         (folder / SCRIPT.name).write_bytes(SCRIPT.read_bytes())
         options = {"heap_bytes": HEAP_BYTES, "timeout_s": 7200}
-        output = mp.UNIX.run_script(folder, SCRIPT.name, DISK_BYTES, stride, **options)
+        disk_bytes = DISK_BYTES if len(new) < DISK_BYTES // 8 else LARGE_DISK_BYTES
+        output = mp.UNIX.run_script(folder, SCRIPT.name, disk_bytes, stride, **options)
     words = output.splitlines()[-1].split()
     return dict(zip(words[::2], words[1::2], strict=True)), output
 
 
-def check(start, stride):
-    counts, output = cut(start, stride)
+def check(start, stride, new=NEW):
+    counts, output = cut(start, stride, new)
     old = reference.parse(OLD).id if STARTS[start] else "None"
-    assert (counts["old"], counts["new"]) == (old, reference.parse(NEW).id), output
+    assert (counts["old"], counts["new"]) == (old, reference.parse(new).id), output
     assert counts["failures"] == "0", output
     return counts
 
@@ -106,12 +108,12 @@ def test_record_is_the_last_thing_that_is_written(tmp_path):
     assert len(done[2][3]) == 16
 
 
-def main():
+def main(new=NEW):
     for start in STARTS:
         begin = time.monotonic()
-        counts = check(start, 1)
+        counts = check(start, 1, new)
         print(start, *[f"{what} {n}" for what, n in counts.items()], f"{time.monotonic() - begin:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(*[Path(file).read_bytes() for file in sys.argv[1:]])

@@ -21,7 +21,7 @@ from attn8.random_models import Shape, build_model, random_model
 from pty_board import Board, answering
 from tools import missing
 
-OLD, NEW, BIG = random_model(3), random_model(4), build_model(Shape(heads=4, head_size=25, ff=400))
+OLD, NEW = random_model(3), random_model(4)
 BOOT_OUT = "Adafruit CircuitPython 9.2.1 on 2026-01-01; Raspberry Pi Pico with rp2040\r\nBoard ID:raspberry_pi_pico\r\n"
 _ROM_BYTES = 1 << 16
 # A board with a ROMFS partition: rom_ioctl of a firmware that has one, on a file that outlives a reset.
@@ -55,7 +55,7 @@ def _rom():
             if op == 3:
                 self.data[at : at + data] = b"\\xff" * data
                 self.erased += range(at, at + data)
-                return 8
+                return {erased}
             if op == 4:
                 if any([i not in self.erased for i in range(at, at + len(data))]):
                     return -5
@@ -91,7 +91,6 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("gesture.a8").write_bytes(OLD)
     Path("new.a8").write_bytes(NEW)
-    Path("big.a8").write_bytes(BIG)
 
 
 @pytest.fixture
@@ -102,9 +101,9 @@ def drive():
     return folder
 
 
-def rom_board(flash, kind="mapped", size=_ROM_BYTES):
+def rom_board(flash, kind="mapped", size=_ROM_BYTES, erased=8):
     kind, segment = _ROM_KINDS[kind]
-    return Board(flash=flash, firmware=_ROM.format(kind=kind, segment=segment, size=size))
+    return Board(flash=flash, firmware=_ROM.format(kind=kind, segment=segment, size=size, erased=erased))
 
 
 def identity(data):
@@ -148,6 +147,14 @@ def test_ampy_brings_what_mpremote_brings(board):
     assert slots == json.loads(attn8("status", "gesture", "--port", board.port, "--json")[1])["boards"][0]
     with open_link(board.port) as link:
         assert "gesture.put" not in [name for name, *_ in link.listdir("/")]
+
+
+def test_no_single_bit_leads_ampy_to_the_slot_that_stays(board):
+    need_ampy()
+    sent = []
+    board.to_board = lambda data: sent.append(data) or data
+    deployed("gesture.a8", "--port", board.port, "--via", "ampy")
+    assert b"open('gesture.put', 'wb')" in b"".join(sent)
 
 
 def test_delay_is_that_of_ampy(monkeypatch, board):
@@ -360,6 +367,9 @@ def test_rom_says_what_it_lacks(flash, board):
         code, _, error = attn8("deploy", "gesture.a8", "--to", "rom", "--yes", "--port", small.port)
         assert (code, error.count("\n")) == (3, 1)
         assert "ROMFS is too small: with the model it takes 9,9" in error and "its partition has 8,192" in error
+    with rom_board(flash, erased=-22) as fixed:
+        code, _, error = attn8("deploy", "gesture.a8", "--to", "rom", "--yes", "--port", fixed.port)
+        assert (code, error.count("\n")) == (1, 1) and "its ROMFS cannot be erased (" in error
     with rom_board(None) as bare:
         code, _, error = attn8("deploy", "gesture.a8", "--to", "rom", "--yes", "--port", bare.port)
         assert "attn8 is not on the board: attn8 install" in error
@@ -417,6 +427,15 @@ def test_fault_in_place_says_that_there_may_be_no_model(board):
     assert (code, error.count("\n")) == (1, 1)
     assert "arrived damaged" in error and "the other slot stays" not in error
     assert "without the slot to spare the board may have no model now: deploy one" in error
+
+
+def test_model_too_big_for_the_heap_gives_up_none_in_place(flash):
+    Path("big.a8").write_bytes(build_model(Shape(heads=4, head_size=25, ff=1000)))
+    with Board(flash=flash, heap_bytes=200 * 1024) as small:
+        deployed("gesture.a8", "--name", "big", "--confirm", "--port", small.port)
+        code, _, error = attn8("deploy", "big.a8", "--in-place", "--yes", "--port", small.port)
+        assert code == 3 and "too big for the heap" in error and "no model" not in error
+        assert loaded(small, "big") == identity(OLD)
 
 
 @pytest.mark.parametrize("how", [("--in-place",), ("--to", "rom")])

@@ -55,6 +55,11 @@ def test_bundled_data_and_shipped_config_travel(installed, tmp_path):
     assert python(installed, "-c", code, cwd=tmp_path).strip() == "(128, 6) 7"
 
 
+def test_code_that_runs_on_boards_travels(installed, tmp_path):
+    code = "from attn8.boards.deploy import board_code; print('def _finish' in board_code('updating'))"
+    assert python(installed, "-c", code, cwd=tmp_path).strip() == "True"
+
+
 @pytest.mark.parametrize("backend", ["reference", "c", "python", "micropython"])
 def test_every_back_end_runs(installed, tmp_path, backend):
     from tools import need

@@ -119,7 +119,10 @@ def deploy(
         slots = board.slots[sent.slots]
         _check_flash(link, board, sent, in_place)
         with _stays(link, in_place):
-            path = _begin(link, board, sent, in_place)
+            path, heap_free = _begin(link, board, sent, in_place)
+        if path is None:
+            raise _too_big(link, sent, heap_free)
+        with _stays(link, in_place):
             came = _carry(link, path, sent, progress)
             check, row = _finish(link, board, sent, path, confirm, came)
     return {
@@ -180,6 +183,12 @@ class _Board:
     package: Package
     slots: dict
     file_bytes: dict
+
+
+def check_package(link):
+    """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
+    with making_sense(link.device):
+        return _look(link, "").package
 
 
 def _look(link, name=None):
@@ -269,17 +278,19 @@ def _spare(slots):
 
 
 def _begin(link, board, sent, in_place):
-    """Returns the path of the slot to spare, emptied. Raises DoesNotFitError if the heap has no room for the model."""
+    """Returns the path of the slot to spare, emptied, or None if the heap has no room for the model; and the heap."""
     n_bytes, arena_bytes = len(sent.data), sent.model.arena_bytes
     sizes = [n_bytes, arena_bytes] + ([n_bytes] if board.package.backend == "python" else [])
-    path, free = _ask(link, f"_begin({sent.slots!r}, {sizes}, {in_place})", _LOOK_S)
-    if path is None:
-        there = f"{free:,} bytes are free, in pieces" if free >= 0 else "there is not as much"
-        raise DoesNotFitError(
-            f"{link.device}: the model is too big for the heap: it takes {n_bytes:,} bytes for the file and "
-            f"{arena_bytes:,} for the arena, each in one piece, {there}; make it smaller (attn8 info tells its bytes)"
-        )
-    return path
+    return _ask(link, f"_begin({sent.slots!r}, {sizes}, {in_place})", _LOOK_S)
+
+
+def _too_big(link, sent, heap_free):
+    there = f"{heap_free:,} bytes are free, in pieces" if heap_free >= 0 else "there is not as much"
+    return DoesNotFitError(
+        f"{link.device}: the model is too big for the heap: it takes {len(sent.data):,} bytes for the file and "
+        f"{sent.model.arena_bytes:,} for the arena, each in one piece, {there}; make it smaller (attn8 info tells its "
+        "bytes)"
+    )
 
 
 def _carry(link, path, sent, progress):
@@ -376,7 +387,7 @@ def on_each(named, work):
     """Calls ``work(port)`` for several boards at once.
 
     Args:
-        named: list of ports; empty for the only board.
+        named: list of ports or drives; empty for the only board.
 
     Returns:
         list in that order of what work returned, or of dict: port, error, exit_code where it raised Attn8Error.

@@ -107,7 +107,15 @@ def _compare(link, data):
 
 def _write(link, new, size, block, progress):
     """Erases as much of the partition as the image needs, and writes it."""
-    chunk_bytes = max(_CHUNK_BYTES, link.eval(f"_erase({len(new)}, {block})", _ERASE_S))
+    try:
+        chunk_bytes = max(_CHUNK_BYTES, link.eval(f"_erase({len(new)}, {block})", _ERASE_S))
+    except RemoteError as error:
+        if error.kind != "OSError":
+            raise
+        raise RomError(
+            f"{link.device}: its ROMFS cannot be erased ({error.message}); deploy without --to rom, or put the model "
+            "into the firmware's own image (mpremote romfs)"
+        ) from None
     for at in range(0, len(new), chunk_bytes):
         chunk = new[at : at + chunk_bytes].ljust(min(chunk_bytes, size - at), b"\0")
         link.exec(f"_put({at}, {b64encode(chunk)!r}, {block})")

@@ -17,7 +17,7 @@ from .link import CABLE, LinkError, RemoteError, blamed, file_error, find_device
 
 _START_S = 12  # to start the program and the board, and for ampy's own waiting
 _END_S = 5
-_PUT_S_PER_BYTE = 0.003  # ampy sends 32 bytes at a time
+_PUT_S_PER_BYTE = 0.005  # ampy sends 32 bytes at a time
 _MAX_BYTES = 1 << 20  # of what a board prints
 
 
