@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import Attn8Error
 from . import BoardError, DoesNotFitError
 from .facts import ATTN8, FACTS, Package, facts_of, slots_of
-from .link import CABLE, RemoteError, answer, open_link, question
+from .link import CABLE, RemoteError, answer, file_error, open_link, question
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
 LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
@@ -157,6 +157,9 @@ def making_sense(device):
     try:
         yield
     except RemoteError as error:
+        found = file_error(device, error, "a slot", LOG_BYTES)
+        if found is not error:  # full, or read-only
+            raise found from None
         raise DeployError(
             f"{error}, as after a damaged command; {CABLE}; if it says so again: attn8 install --port {device}"
         ) from None
@@ -209,11 +212,6 @@ def _look(link, name=None):
         raise DeployError(f"{link.device}: attn8 {package.version} there has no slots; update it: {install}")
     rows = {n: slots_of(rows) for n, (rows, _) in sorted(slots.items())}
     return _Board(facts_of(link, told), package, rows, {n: sizes for n, (_, sizes) in slots.items()})
-
-
-def check_package(link):
-    """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
-    return _look(link).package
 
 
 def _ask(link, expression, timeout, setup=""):
