@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import stat
 import zipfile
 
@@ -11,8 +12,10 @@ import pytest
 from attn8.device import __version__
 from click.testing import CliRunner
 
+import readme
 from attn8.boards import bundle, drive_install, slot_files
 from attn8.cli import cli
+from attn8.random_models import random_model
 
 BOOT_OUT = "Adafruit CircuitPython {} on 2026-10-20; {}\nBoard ID:some_board\nUID:0123456789ABCDEF\nboot.py output:\n"
 PICO = "Raspberry Pi Pico with rp2040"
@@ -252,3 +255,18 @@ def test_bundle_of_mpy_files_is_named_by_the_release_of_the_compiler(tmp_path):
     assert not [name for name in files if "viper" in name]  # one for all processors
     code, _, error = bundled("--mpy-cross", cross(tmp_path / "other", "MicroPython v1.28.0"))
     assert code == 1 and "expected CircuitPython's mpy-cross" in error
+
+
+def test_commands_of_the_readme_run(drive, tmp_path, monkeypatch):
+    (tmp_path / "gestures.a8").write_bytes(random_model(3))
+    monkeypatch.chdir(tmp_path)
+    for line in readme.command("circuitpython").splitlines():
+        words = shlex.split(line.replace("/media/you/CIRCUITPY", str(drive)), comments=True)
+        if words[0] == "attn8":
+            code, _, error = attn8(*words[1:])
+            assert code == 0, error
+        else:
+            assert words == ["python", "-m", "attn8.boards.bundle"]
+            assert bundled()[0] == 0
+    assert (drive / "gestures.0.a8").is_file()
+    assert (tmp_path / f"attn8-py-{__version__}.zip").is_file()
