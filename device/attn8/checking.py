@@ -11,6 +11,16 @@ def submodule(name):
     return __import__(f"{_PACKAGE}.{name}", None, None, ("*",))
 
 
+def machine_code(name):
+    """Returns a module of viper. Raises ImportError where the firmware neither makes nor loads machine code."""
+    if not getattr(sys.implementation, "_mpy", 0) >> 10:
+        raise ImportError(name)
+    try:
+        return submodule(name)
+    except (SyntaxError, ValueError) as e:  # no native emitter, or an .mpy for another processor
+        raise ImportError(e) from None
+
+
 class ModelError(ValueError):
     """A model, window or output buffer cannot be used; ``code`` is a number of models/FORMAT.md, "Errors"."""
 

@@ -1,16 +1,12 @@
 """Selects the Python kernels: viper where the firmware makes or loads machine code, else bytecode: the same bytes."""
 
-import sys
-
-from .checking import submodule
+from .checking import machine_code, submodule
 
 try:
-    if sys.implementation.name == "cpython":
-        raise ImportError
-    ops = submodule("_viper")
+    ops = machine_code("_viper")
 
     backend = "viper"
-except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
+except ImportError:
     ops = submodule("_python")
 
     backend = "python"

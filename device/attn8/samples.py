@@ -3,13 +3,11 @@
 import sys
 from array import array
 
-from .checking import submodule
+from .checking import machine_code, submodule
 
 try:
-    if sys.implementation.name == "cpython":
-        raise ImportError
-    loops = submodule("_samples_viper")
-except (ImportError, SyntaxError, ValueError):  # no such file, no native emitter, or an .mpy for another processor
+    loops = machine_code("_samples_viper")
+except ImportError:
     loops = submodule("_samples_python")
 
 _SOURCES = (bytes, bytearray, memoryview, array)
