@@ -8,6 +8,8 @@ except ImportError:
     import attn8.sampler as sampler
 
 try:
+    from time import ticks_us  # noqa: F401 (boards with CircuitPython have clocks that take memory)
+
     from micropython import heap_lock, heap_unlock
 except ImportError:
     heap_lock = None
