@@ -162,7 +162,8 @@ def test_delay_is_that_of_ampy(monkeypatch, board):
     seen = []
     popen = via_ampy.subprocess.Popen
     monkeypatch.setattr(via_ampy.subprocess, "Popen", lambda command, **o: seen.append(command) or popen(command, **o))
-    assert attn8("status", "--port", board.port, "--via", "ampy", "--delay", "0.5")[0] == 0
+    code, _, error = attn8("status", "--port", board.port, "--via", "ampy", "--delay", "0.5")
+    assert code == 0, error
     assert seen[0][1:8] == ["-m", "ampy.cli", "-p", board.port, "-d", "0.5", "run"]
     assert attn8("status", "--port", board.port, "--delay", "1")[0] == 2
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import Attn8Error
 from . import BoardError, DoesNotFitError
-from .facts import ATTN8, FACTS, Package, facts_of, slots_of
+from .facts import ATTN8, FACTS, SLOTS, Package, facts_of, read_package, slots_of
 from .link import CABLE, RemoteError, answer, file_error, open_link, question
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
@@ -190,8 +190,35 @@ class _Board:
 
 def check_package(link):
     """Returns the Package of a board that has slots. Raises DeployError with the command that brings it."""
-    with making_sense(link.device):
-        return _look(link, "").package
+    try:
+        package = read_package(link)
+    except RemoteError as error:
+        raise _broken(link, error.kind, error.message) from None
+    if package is None:
+        raise _missing(link)
+    try:
+        link.exec(SLOTS)
+    except RemoteError as error:
+        if error.kind != "ImportError":
+            raise
+        raise _too_old(link, package) from None
+    return package
+
+
+def _missing(link):
+    return DeployError(f"{link.device}: attn8 is not on the board: attn8 install --port {link.device}")
+
+
+def _broken(link, kind, text):
+    return DeployError(
+        f"{link.device}: attn8 is there but does not run ({kind}: {text}): attn8 install --port {link.device}"
+    )
+
+
+def _too_old(link, package):
+    return DeployError(
+        f"{link.device}: attn8 {package.version} there has no slots; update it: attn8 install --port {link.device}"
+    )
 
 
 def _look(link, name=None):
@@ -200,39 +227,70 @@ def _look(link, name=None):
     Raises:
         DeployError: if attn8 is not there, does not run or has no slots; the text has the command that brings it.
     """
-    install = f"attn8 install --port {link.device}"
     told, package, slots = _ask(link, f"_look({name!r})", _LOOK_S, FACTS + ATTN8)
     if package is None:
-        raise DeployError(f"{link.device}: attn8 is not on the board: {install}")
+        raise _missing(link)
     if len(package) == 2:
-        kind, text = package
-        raise DeployError(f"{link.device}: attn8 is there but does not run ({kind}: {text}): {install}")
+        raise _broken(link, *package)
     package = Package(*package)
     if slots is None:
-        raise DeployError(f"{link.device}: attn8 {package.version} there has no slots; update it: {install}")
+        raise _too_old(link, package)
     rows = {n: slots_of(rows) for n, (rows, _) in sorted(slots.items())}
     return _Board(facts_of(link, told), package, rows, {n: sizes for n, (_, sizes) in slots.items()})
 
 
-def _ask(link, expression, timeout, setup=""):
-    """Returns the value of an expression of on_board/updating.py; the board runs none of it if it arrives damaged."""
-    code = question(expression, setup + board_code("updating"))
-    sums = len(code), sum(code.encode())
-    guarded = f"_c = {code!r}\nif (len(_c), sum(_c.encode())) != {sums}:\n raise SyntaxError\nexec(_c)"
-    return answer(link.device, link.exec(guarded, timeout))
+def _ask(link, call, timeout, setup=""):
+    """Returns what a call of a function of on_board/updating.py returns.
+
+    The board runs none of it if it arrives damaged, and keeps none of it: a model that is tested needs the heap.
+    """
+    code = setup + board_code("updating", call.partition("(")[0])
+    names = re.findall(r"^(?:def|class) (\w+)", code, re.MULTILINE)
+    asked = f"{question(call)}\nfor _c in {names}:\n globals().pop(_c)\n_r = None"
+    sums = [(len(text), sum(text.encode())) for text in (code, asked)]
+    return answer(link.device, link.exec(_GUARDED.format(code=code, asked=asked, sums=sums), timeout))
+
+
+_GUARDED = """
+_c, _q = {code!r}, {asked!r}
+if [(len(c), sum(c.encode())) for c in (_c, _q)] != {sums}:
+ raise SyntaxError
+exec(_c)
+_c = None
+exec(_q)
+"""
 
 
 @cache
-def board_code(name):
-    """Returns the code of a file in on_board/, without what takes heap there: comments, docstrings, wide indents."""
+def board_code(name, function=None):
+    """Returns the code of a file in on_board/, without what takes heap there: comments, docstrings, wide indents.
+
+    Args:
+        name: of the file, without ".py".    function: only this one, and what it needs; by default all of them.
+    """
     tree = ast.parse(Path(__file__).with_name("on_board").joinpath(f"{name}.py").read_text(encoding="utf-8"))
+    defined = {node.name: node for node in tree.body if hasattr(node, "name")}
+    wanted = _reached(defined, function) if function else set(defined)
+    tree.body = [node for node in tree.body if getattr(node, "name", None) in {*wanted, None}]
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and len(body) > 1 and isinstance(body[0], ast.Expr):
             text = body[0].value
             if isinstance(text, ast.Constant) and isinstance(text.value, str):
                 del body[0]
-    return re.sub("^(?: {4})+", lambda indent: " " * (len(indent[0]) // 4), ast.unparse(tree), flags=re.MULTILINE)
+    code = ast.unparse(tree)
+    return re.sub("^(?: {4})+", lambda indent: " " * (len(indent[0]) // 4), code, flags=re.MULTILINE) + "\n"
+
+
+def _reached(defined, function):
+    """Returns the names of a function and of all that it uses of these definitions."""
+    reached, ahead = set(), [function]
+    while ahead:
+        name = ahead.pop()
+        reached.add(name)
+        used = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
+        ahead += (used & set(defined)) - reached
+    return reached
 
 
 def quiet_s(facts, package, sent):
