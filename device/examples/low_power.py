@@ -1,0 +1,129 @@
+"""Sleeps between the outputs of a stream, while an MPU6050 collects the samples in its FIFO: none is lost.
+
+Wiring  VCC to 3V3, GND to GND, SDA and SCL to the pins below (an ESP32 often has 21 and 22).
+Model   recordings with the channels ax, ay, az in g and wx, wy, wz in rad/s, a folder for each class:
+        attn8 train --data recordings --out runs/power --set model.causal=true --set data.hop=32
+        attn8 pack runs/power -o model.a8
+Start   mpremote cp model.a8 : + cp low_power.py :main.py + reset. Light sleep stops the USB of an ESP32, and of a Pico
+        without a computer behind it: there the lines come out of a UART.
+
+Runs unmodified on MicroPython with machine.lightsleep.
+"""
+
+import time
+from array import array
+
+from machine import I2C, Pin, lightsleep
+
+import attn8
+
+MODEL = "model.a8"
+SDA, SCL, ADDRESS = 4, 5, 0x68  # 0x69 where pin AD0 is high
+FIFO_BYTES, SET_BYTES = 1024, 12  # room in the sensor, and what a sample takes there
+CHANNELS, UNITS = ("ax", "ay", "az", "wx", "wy", "wz"), ("g", "g", "g", "rad/s", "rad/s", "rad/s")
+COUNTS_PER_UNIT = (4096, 4096, 4096, 939.65, 939.65, 939.65)  # in one g, in one rad/s
+
+
+class Fifo:
+    """An MPU6050 that keeps samples until they are fetched; only its start allocates.
+
+    It has no watermark interrupt, so the board wakes by its own clock. A block is at most half of the FIFO: the other
+    half has room for what comes while the board is late.
+    """
+
+    def __init__(self, model):
+        got, expected = (model.channels, model.units), (CHANNELS, UNITS)
+        if got != expected:
+            raise ValueError(f"{MODEL}: got a model of {got}, expected one of {expected}")
+        self.step_ms = int(1000 / (model.sample_rate_hz or 50) + 0.5)  # the sensor has whole milliseconds
+        self.n = min(model.hop, FIFO_BYTES // SET_BYTES // 2)  # samples of a block
+        self.raw, self.block = bytearray(self.n * SET_BYTES), array("h", [0] * (self.n * 6))
+        self.count, self.status = bytearray(2), bytearray(1)
+        # Counts of the model in one of the sensor, times 4096: floats would cost memory with every sample.
+        self.factors = []
+        for of_model, of_sensor in zip(model.counts_per_unit, COUNTS_PER_UNIT):  # noqa: B905 (MicroPython's zip)
+            self.factors.append(int(4096 * of_model / of_sensor + 0.5) if of_model else 4096)
+        self.i2c = I2C(0, sda=Pin(SDA), scl=Pin(SCL), freq=400_000)
+        # Awake; low-pass at 44 Hz; rate; +-2000 degrees a second; +-8 g; what goes into the FIFO.
+        self.write((0x6B, 1), (0x1A, 3), (0x19, self.step_ms - 1), (0x1B, 0x18), (0x1C, 0x10), (0x23, 0x78))
+        self.restart()
+
+    def write(self, *settings):
+        for register, value in settings:
+            self.i2c.writeto_mem(ADDRESS, register, bytes([value]))
+
+    def restart(self):
+        """Empties the FIFO. It can be emptied only while it is off."""
+        self.write((0x6A, 0), (0x6A, 4), (0x6A, 0x40))
+        self.i2c.readfrom_mem_into(ADDRESS, 0x3A, self.status)  # which forgets the overflow
+        self.n_kept, self.read_ms = 0, time.ticks_ms()
+
+    def missing_ms(self):
+        """Returns in how many milliseconds a block will be there; 0 or less: it is."""
+        self.i2c.readfrom_mem_into(ADDRESS, 0x72, self.count)
+        self.n_waiting = (self.count[0] << 8 | self.count[1]) // SET_BYTES
+        return (self.n - self.n_waiting) * self.step_ms
+
+    def overflow(self):
+        """Returns how many samples were lost, and begins anew: what is left begins in the middle of one."""
+        self.i2c.readfrom_mem_into(ADDRESS, 0x3A, self.status)
+        if not self.status[0] & 0x10:
+            return 0
+        n_lost = self.n_kept + time.ticks_diff(time.ticks_ms(), self.read_ms) // self.step_ms
+        self.restart()
+        return n_lost
+
+    def read(self):
+        """Returns a block in the counts of the model."""
+        self.i2c.readfrom_mem_into(ADDRESS, 0x74, self.raw)
+        self.n_kept, self.read_ms = self.n_waiting - self.n, time.ticks_ms()
+        attn8.be16(self.raw, self.block)
+        for i in range(len(self.block)):
+            value = (self.block[i] * self.factors[i % 6] + 2048) >> 12
+            self.block[i] = max(-32768, min(32767, value))
+        return self.block
+
+
+def run(model, fifo):
+    """Prints what each output says, and how long the board was awake for it; ends with Ctrl-C."""
+    stream, hop_ms = model.stream(), model.hop * fifo.step_ms
+    lost = awake_us = 0
+    woke = time.ticks_us()  # ticks go on during light sleep
+    while True:
+        left_ms = fifo.missing_ms()
+        if left_ms > 0:
+            awake_us += time.ticks_diff(time.ticks_us(), woke)
+            lightsleep(left_ms)  # may end too soon, as for the radio of a Pico W: the FIFO's count decides
+            woke = time.ticks_us()
+            continue
+        n_lost = fifo.overflow()
+        if n_lost:
+            stream.reset()  # what came before the hole is no past of what comes now
+            lost += n_lost
+            print(f"{lost} samples lost: the board slept too long")
+        elif stream.push(fifo.read()):
+            label, score = stream.predict()
+            print(f"{label or '?'} {score}, awake for {awake_us // 1000} of {hop_ms} ms")
+            awake_us = 0
+
+
+def main():
+    """Says in one line what is missing."""
+    try:
+        model = attn8.load(MODEL)
+    except (OSError, attn8.ModelError) as e:
+        print(f"no model {MODEL} ({e}): mpremote cp {MODEL} :")
+        return
+    print(model)
+    try:
+        run(model, Fifo(model))
+    except (ValueError, attn8.ModelError) as e:
+        print(e)
+    except OSError as e:
+        print(f"no MPU6050 answers at {ADDRESS:#x}, SDA pin {SDA}, SCL pin {SCL} ({e}): check the wires")
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()
