@@ -1,32 +1,35 @@
-"""A board in virtual time for programs that wait, sleep and read sensors: modules time, machine, and CircuitPython's.
+"""A board in virtual time: the made-up ``machine`` of fake_machine.py with a clock that passes only when it is used.
 
-``install`` puts them where import looks first; then time passes only when somebody waits, sleeps, looks at the clock
-or uses a bus, so that hours of a program take seconds and every run is the same. Ticks wrap at 2**30 as on a board.
-What the sensors see is a function of the number of the sample (``imu``, ``adc``, ``audio``), which the host computes
-too. Runs on MicroPython, CircuitPython and CPython.
+Time passes while a program waits, sleeps, looks at the clock or uses a bus, so that a day of a program takes seconds
+and every run is the same. Ticks wrap at 2**30, as on a board. What sensors see is a function of the time (``imu``,
+``level``), which the host computes too. CircuitPython's modules board and busio are here as well. Runs on MicroPython,
+CircuitPython and CPython.
 """
 
 import sys
 
+import fake_machine
+
 WRAP = 1 << 30  # of a board's ticks
-LOOK_US = 20  # what a look at the clock takes
-FIFO_BYTES = 1024  # of an MPU6050
-SET_BYTES = 12  # of one sample there: acceleration and rotation
+LOOK_US = 100  # what a look at the clock takes
 
 
-def imu(n):
-    """Returns sample n of an MPU6050 as 7 int16 words: acceleration, temperature, rotation."""
-    size = (n >> 6 & 3) * 60 + 3
-    return tuple([-3300 if i == 3 else _turn(n * (5 + 2 * i)) * size + _noise(n, i) for i in range(7)])
+def imu(ms):
+    """Returns the six counts of an IMU after so many milliseconds."""
+    n = ms // 20
+    size = (n >> 5 & 3) * 100 + 3
+    return [_turn(n * (5 + 2 * i)) * size + _noise(n, i) for i in range(6)]
 
 
-def adc(n):
-    """Returns reading n of an ADC, 0..65535."""
-    return 30000 + _turn(7 * n) * (40 + 100 * (n >> 6 & 3)) + _noise(n, 1)
+def level(ms):
+    """Returns what an ADC measures after so many milliseconds, 0..65535."""
+    n = ms // 10
+    return 7000 + _turn(7 * n) * (5 + 30 * (n >> 6 & 3)) + _noise(n, 1)
 
 
-def audio(n):
-    """Returns sample n of an I2S microphone as int32: 24 bits, left in the word."""
+def sound(n):
+    """Returns sample n of a microphone as int32, of which the upper 24 bits are used."""
+    n %= 32768
     return (_turn(19 * n) * (n >> 11 & 3) * 30 + _noise(n, 0)) << 16 | (n & 255) << 8
 
 
@@ -39,9 +42,9 @@ def _noise(n, i):
 
 
 class Clock:
-    """Microseconds since the board was switched on; raises KeyboardInterrupt once when ``stop_us`` is reached."""
+    """Microseconds since the board was switched on; Ctrl-C comes once, when ``stop_us`` more have passed."""
 
-    def __init__(self, now_us=WRAP - 30000, stop_us=None):
+    def __init__(self, now_us=WRAP - 3000000, stop_us=None):
         self.now, self.stop = now_us, None if stop_us is None else now_us + stop_us
 
     def advance(self, us):
@@ -51,19 +54,32 @@ class Clock:
             raise KeyboardInterrupt
 
 
-class Time:
-    """The module time of MicroPython and of CircuitPython."""
+class CircuitTime:
+    """The module time of CircuitPython."""
 
     def __init__(self, clock):
-        self._clock = clock
+        self.clock = clock
+
+    def monotonic_ns(self):
+        self.clock.advance(LOOK_US)
+        return self.clock.now * 1000
+
+    time_ns = monotonic_ns
+
+    def sleep(self, s):
+        self.clock.advance(int(1000000 * s + 0.5))
+
+
+class Time(CircuitTime):
+    """The module time of MicroPython."""
 
     def ticks_us(self):
-        self._clock.advance(LOOK_US)
-        return self._clock.now % WRAP
+        self.clock.advance(LOOK_US)
+        return self.clock.now % WRAP
 
     def ticks_ms(self):
-        self._clock.advance(LOOK_US)
-        return self._clock.now // 1000 % WRAP
+        self.clock.advance(LOOK_US)
+        return self.clock.now // 1000 % WRAP
 
     def ticks_add(self, ticks, delta):
         return (ticks + delta) % WRAP
@@ -71,248 +87,111 @@ class Time:
     def ticks_diff(self, a, b):
         return (a - b + WRAP // 2) % WRAP - WRAP // 2
 
-    def monotonic_ns(self):
-        self._clock.advance(LOOK_US)
-        return self._clock.now * 1000
+    def sleep_us(self, us):
+        self.clock.advance(us)
 
     def sleep_ms(self, ms):
-        self._clock.advance(1000 * ms)
-
-    def sleep_us(self, us):
-        self._clock.advance(us)
-
-    def sleep(self, s):
-        self._clock.advance(int(1000000 * s))
+        self.clock.advance(1000 * ms)
 
 
-class Counter:
-    """Numbers the samples of something that goes on by itself, from when it was first asked."""
-
-    def __init__(self, clock, rate_hz):
-        self.clock, self.rate_hz, self.start = clock, rate_hz, None
-
-    def now(self):
-        """Returns the number of the sample that is newest now."""
-        if self.start is None:
-            self.start = self.clock.now
-        return int((self.clock.now - self.start) * self.rate_hz) // 1000000
-
-
-class Mpu6050:
-    """Registers and FIFO of an MPU6050, from its register map.
+class World(fake_machine.World):
+    """Devices on a virtual clock, whose sensors see ``imu``, ``level`` and ``sound``.
 
     Attributes:
-        rate_factor: by how much its clock is faster than it should be.    dropped: samples that the FIFO lost.
+        log: what a test wants to know: "fifo_us", when the FIFO of the IMU began to fill, each time; "slept_us"; "sound",
+        the number of the first sample of each block of sound; "blocks", how many of these there were at each line that
+        was printed.
     """
 
-    def __init__(self, clock, rate_hz, rate_factor=1):
-        self.registers = bytearray(128)
-        self.registers[0x6B] = 0x40  # asleep
-        self.clock, self.factor = clock, rate_factor
-        self.live, self.fifo = Counter(clock, rate_hz), bytearray()
-        self.filled = self.dropped = 0
-        self.filling = None  # a Counter from when the FIFO is on
+    def __init__(self, knobs, clock):
+        self.clock = clock
+        fake_machine.World.__init__(self, knobs, dict)
+        self.log = {"fifo_us": [], "slept_us": 0, "sound": [], "blocks": []}
+
+    def us(self):
+        return self.clock.now
+
+    def counts(self, us, per_g, per_rad):
+        return imu(us // 1000)
+
+    def movement(self, us):
+        return (((level(us // 1000) - 32768) / 16384, 0, 0), (0, 0, 0))
+
+
+class Mpu6050(fake_machine.Mpu6050):
+    """Takes its registers as strictly as the chip: the FIFO is emptied only while it is off."""
+
+    def written(self, register, value):
+        if register == 0x6A and value & 4 and self.was_on:
+            return
+        if register == 0x6A and value & 0x40 and not self.was_on:
+            self.filled_us = self.world.since_us()
+            self.world.log["fifo_us"].append(self.filled_us)
+        fake_machine.Mpu6050.written(self, register, value)
 
     def write(self, register, data):
-        for value in data:
-            self._fill()
-            self.registers[register] = value
-            if register == 0x6A:
-                self._control(value)
-            register += 1
-
-    def _control(self, value):
-        if value & 4:  # reset
-            self.dropped += len(self.fifo) // SET_BYTES
-            self.fifo = bytearray()
-        if value & 0x40 and not self.filling:
-            self.filling = Counter(self.clock, self.factor * self._rate_hz())
-            self.filling.now()
-
-    def _rate_hz(self):
-        filtered = 1 <= self.registers[0x1A] & 7 <= 6
-        return (1000 if filtered else 8000) / (1 + self.registers[0x19])
-
-    def _fill(self):
-        """Adds what was measured since; the newest pushes out the oldest bytes, and the flag says so."""
-        if not self.filling or self.registers[0x23] != 0x78 or self.registers[0x6B] & 0x40:
-            return
-        while self.filled < self.filling.now():
-            words = imu(self.filled)
-            for i in (0, 1, 2, 4, 5, 6):
-                self.fifo += bytes([words[i] >> 8 & 255, words[i] & 255])
-            self.filled += 1
-        if len(self.fifo) > FIFO_BYTES:
-            self.dropped += (len(self.fifo) - FIFO_BYTES + SET_BYTES - 1) // SET_BYTES
-            self.fifo = self.fifo[len(self.fifo) - FIFO_BYTES :]
-            self.registers[0x3A] |= 0x10
-
-    def read(self, register, buffer):
-        self._fill()
-        if register == 0x74:
-            self._read_fifo(buffer)
-            return
-        if register == 0x3B:
-            self._measure()
-        self.registers[0x72], self.registers[0x73] = len(self.fifo) >> 8, len(self.fifo) & 255
-        for i in range(len(buffer)):
-            buffer[i] = self.registers[register + i]
-        if register <= 0x3A < register + len(buffer):
-            self.registers[0x3A] = 0  # reading clears it
-
-    def _read_fifo(self, buffer):
-        n = min(len(buffer), len(self.fifo))
-        for i in range(len(buffer)):
-            buffer[i] = self.fifo[i] if i < n else 255
-        self.fifo = self.fifo[n:]
-
-    def _measure(self):
-        if self.registers[0x6B] & 0x40:  # asleep: it measures nothing
-            return
-        words = imu(self.live.now())
-        for i in range(7):
-            self.registers[0x3B + 2 * i] = words[i] >> 8 & 255
-            self.registers[0x3C + 2 * i] = words[i] & 255
+        self.fill()
+        self.was_on = self.values.get(0x6A, 0) & 0x40
+        fake_machine.Mpu6050.write(self, register, data)
 
 
-class Pin:
-    IN, OUT = 0, 1
-
-    def __init__(self, number, *_, **__):
-        self.number = number
-
-
-class World:
-    """All that a program sees: a clock, an MPU6050 at 0x68, an ADC, a microphone.
+class Machine(fake_machine.Machine):
+    """With a light sleep in which only the clock and the sensors go on.
 
     Args:
-        stop_s: virtual seconds until Ctrl-C.    rate_hz: of what is read sample by sample.
-        audio_hz: of the microphone.    missing: no sensor answers.
-        sleeps: {number of a lightsleep: factor on its milliseconds}.    rate_factor: of the MPU6050's own clock.
-        stall: (number of a read of a bus or microphone, milliseconds that pass before it).
-        fails: number of the read of a bus that fails; from then on all do.
+        sleeps: {number of a sleep, from 1: factor on its length}: what wakes a board too soon, or too late.
     """
 
-    def __init__(
-        self, stop_s=10, rate_hz=50, audio_hz=8000, missing=False, sleeps=None, rate_factor=1, stall=None, fails=None
-    ):
-        self.clock = Clock(stop_us=int(1000000 * stop_s))
-        self.time, self.audio_hz, self.missing = Time(self.clock), audio_hz, missing
-        self.sensor = Mpu6050(self.clock, rate_hz, rate_factor)
-        self.analog = Counter(self.clock, rate_hz)
-        self.sleeps = {int(n): factor for n, factor in (sleeps or {}).items()}
-        self.stall, self.fails = stall or (None, 0), fails
-        self.n_sleeps = self.n_reads = 0
+    def __init__(self, world, devices, sleeps):
+        fake_machine.Machine.__init__(self, world, devices)
+        self.sleeps, self.n_sleeps, self.world = sleeps, 0, world
+        self.I2S = microphone(world, self.I2S)
 
-    def lightsleep(self, ms=None):
+    def lightsleep(self, ms):
         if not isinstance(ms, int) or ms < 0:
-            raise ValueError(f"lightsleep: got {ms}, which a board would never wake from")
+            raise ValueError(f"lightsleep: got {ms}, and no board would ever wake from that")
         self.n_sleeps += 1
-        self.clock.advance(int(1000 * ms * self.sleeps.get(self.n_sleeps, 1)))
+        us = int(1000 * ms * self.sleeps.get(self.n_sleeps, 1))
+        self.world.log["slept_us"] += us
+        self.world.clock.advance(us)
 
-    def transfer(self, address, n_bytes, freq_hz=400000):
-        """Takes the time of an I2C transfer."""
-        if self.missing or address != 0x68:
-            raise OSError(5)
-        self.clock.advance((n_bytes + 3) * 9 * 1000000 // freq_hz)
 
-    def count_read(self):
-        self.n_reads += 1
-        if self.n_reads == self.stall[0]:
-            self.clock.advance(1000 * self.stall[1])
-        if self.fails is not None and self.n_reads >= self.fails:
-            raise OSError(5)
+def microphone(world, made_up):
+    """Returns a class I2S that hears ``sound``; the made-up one only counts its samples."""
+
+    class I2S(made_up):
+        def __init__(self, id, **names):
+            if 0x68 in world.knob("missing"):
+                raise OSError(5)
+            made_up.__init__(self, id, **names)
+
+        def readinto(self, buffer):
+            n_bytes = made_up.readinto(self, buffer)
+            world.log["sound"].append(self.n - n_bytes // self.word)
+            for i in range(0, n_bytes, 4):
+                n = buffer[i + 2] | buffer[i + 3] << 8
+                buffer[i : i + 4] = (sound(n) & 0xFFFFFFFF).to_bytes(4, "little")
+            return n_bytes
+
+    return I2S
 
 
 class Module:
-    """A module with these names."""
+    """A module of these names."""
 
     def __init__(self, **names):
         for name, value in names.items():
             setattr(self, name, value)
 
 
-def machine_of(world):
-    """Returns MicroPython's module machine."""
+def circuitpython(machine, missing):
+    """Returns CircuitPython's modules board and busio over the devices of a Machine."""
 
     class I2C:
-        def __init__(self, bus=0, *, scl=None, sda=None, freq=400000):
-            self.freq_hz = freq
-
-        def writeto_mem(self, address, register, data):
-            world.transfer(address, 1 + len(data), self.freq_hz)
-            world.sensor.write(register, data)
-
-        def readfrom_mem_into(self, address, register, buffer):
-            world.transfer(address, 2 + len(buffer), self.freq_hz)
-            world.count_read()
-            world.sensor.read(register, buffer)
-
-    class ADC:
-        def __init__(self, pin):
-            if world.missing:
-                raise ValueError("Pin doesn't have ADC capabilities")
-
-        def read_u16(self):
-            world.count_read()
-            return adc(world.analog.now())
-
-    return Module(I2C=I2C, SoftI2C=I2C, ADC=ADC, I2S=i2s_of(world), Pin=Pin, lightsleep=world.lightsleep)
-
-
-def i2s_of(world):
-    class I2S:
-        RX, MONO, STEREO = 0, 0, 1
-
-        def __init__(self, bus, *, sck, ws, sd, mode, bits, format, rate, ibuf):
-            if world.missing:
-                raise OSError(5)
-            if (bits, format, rate) != (32, I2S.MONO, world.audio_hz):
-                raise ValueError(f"got {bits} bits, format {format}, {rate} Hz")
-            self.room, self.source = ibuf // 4, Counter(world.clock, rate)
-            self.ring, self.taken = [], 0  # ranges of sample numbers that wait; how many were made
-            self.source.now()
-
-        def _fill(self):
-            """Adds the samples made since; what has no room is lost, the newest first."""
-            made, waiting = self.source.now(), sum([b - a for a, b in self.ring])
-            end = min(made, self.taken + self.room - waiting)
-            if end > self.taken:
-                self.ring.append((self.taken, end))
-            self.taken = made
-
-        def readinto(self, buffer):
-            """Waits until the buffer is full, as in blocking mode."""
-            world.count_read()
-            at = 0
-            while at < len(buffer):
-                self._fill()
-                if not self.ring:
-                    world.clock.advance(1000)
-                    continue
-                first, end = self.ring.pop(0)
-                last = min(end, first + (len(buffer) - at) // 4)
-                for n in range(first, last):
-                    buffer[at : at + 4] = (audio(n) & 0xFFFFFFFF).to_bytes(4, "little")
-                    at += 4
-                if last < end:
-                    self.ring.insert(0, (last, end))
-            return at
-
-        def deinit(self):
-            pass
-
-    return I2S
-
-
-def circuitpython_of(world):
-    """Returns CircuitPython's modules board, busio and analogio."""
-
-    class I2C:
-        def __init__(self, scl=None, sda=None, frequency=400000):
-            if world.missing:
+        def __init__(self, scl=None, sda=None, frequency=100000):
+            if missing:
                 raise RuntimeError("No pull up found on SDA or SCL; check your wiring")
-            self.locked, self.freq_hz = False, frequency
+            self.bus, self.locked = machine.I2C(0), False
 
         def try_lock(self):
             self.locked = True
@@ -322,26 +201,64 @@ def circuitpython_of(world):
             self.locked = False
 
         def writeto(self, address, buffer):
-            if not self.locked:
-                raise RuntimeError("Function requires lock")
-            world.transfer(address, len(buffer), self.freq_hz)
-            world.sensor.write(buffer[0], buffer[1:])
+            self._check()
+            self.bus.writeto_mem(address, buffer[0], buffer[1:])
 
         def writeto_then_readfrom(self, address, out, into):
+            self._check()
+            self.bus.readfrom_mem_into(address, out[0], into)
+
+        def _check(self):
             if not self.locked:
                 raise RuntimeError("Function requires lock")
-            world.transfer(address, len(out) + 1 + len(into), self.freq_hz)
-            world.count_read()
-            world.sensor.read(out[0], into)
 
-    return {"board": Module(I2C=I2C, SCL=5, SDA=4), "busio": Module(I2C=I2C)}
+    return Module(I2C=I2C, SCL=5, SDA=4), Module(I2C=I2C)
 
 
-def install(**options):
-    """Puts the modules of a World with these options in place and returns it."""
-    world = World(**options)
-    sys.modules["time"] = world.time
-    sys.modules["machine"] = machine_of(world)
-    for name, module in circuitpython_of(world).items():
-        sys.modules[name] = module
+def install(stop_s, sleeps=(), circuit=False, **knobs):
+    """Makes the modules time, machine, board and busio of a board with an MPU6050; returns its World.
+
+    Args:
+        stop_s: virtual seconds until Ctrl-C.    sleeps: pairs (number of a sleep, factor).
+        circuit: time is that of CircuitPython.    knobs: of fake_machine.
+    """
+    clock = Clock(stop_us=int(1000000 * stop_s))
+    sys.modules["time"] = fake_machine.time = (CircuitTime if circuit else Time)(clock)
+    world = World(dict(fake_machine.KNOBS, signal="virtual", **knobs), clock)
+    machine = Machine(world, {0x68: Mpu6050(world)}, dict(sleeps))
+    if not circuit:
+        sys.modules["machine"] = machine
+        return world
+    sys.modules["board"], sys.modules["busio"] = circuitpython(machine, 0x68 in world.knob("missing"))
     return world
+
+
+def run(path, stalls=(), rom=None, **options):
+    """Runs a program as ``__main__`` on such a board and returns the World.
+
+    Args:
+        stalls: pairs (number of a line that it prints, milliseconds that this takes).
+        rom: file with a ROMFS that is mounted at /rom.
+    """
+    world, stalls = install(**options), dict(stalls)
+    if rom:
+        import vfs
+
+        with open(rom, "rb") as f:
+            vfs.mount(vfs.VfsRom(f.read()), "/rom")
+
+    def slow_print(*values):
+        print(*values)
+        world.log["blocks"].append(len(world.log["sound"]))
+        world.clock.advance(1000 * stalls.get(len(world.log["blocks"]), 0))
+
+    with open(path) as f:
+        exec(f.read(), {"__name__": "__main__", "print": slow_print})
+    return world
+
+
+if __name__ == "__main__":  # fake_sleep.py PROGRAM OPTIONS: the last line it prints is the log
+    import json
+
+    done = run(sys.argv[1], **json.loads(sys.argv[2]))
+    print(json.dumps(done.log))

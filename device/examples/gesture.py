@@ -42,9 +42,8 @@ class Mpu6050:
         self.raw, self.words = bytearray(14), array("h", [0] * 7)
         self.sample = array("h", [0] * 6)
         # Counts of the model in one of the sensor, times 4096: floats would cost memory with every sample.
-        self.factors = []
-        for of_model, of_sensor in zip(model.counts_per_unit, self.COUNTS_PER_UNIT):  # noqa: B905 (MicroPython's zip)
-            self.factors.append(int(4096 * of_model / of_sensor + 0.5) if of_model else 4096)
+        scales = zip(model.counts_per_unit, self.COUNTS_PER_UNIT)  # noqa: B905 (MicroPython's zip)
+        self.factors = [int(4096 * m / s + 0.5) if m else 4096 for m, s in scales]
 
     def read(self):
         """Returns a sample; allocates nothing."""

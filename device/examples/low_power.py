@@ -4,8 +4,8 @@ Wiring  VCC to 3V3, GND to GND, SDA and SCL to the pins below (an ESP32 often ha
 Model   recordings with the channels ax, ay, az in g and wx, wy, wz in rad/s, a folder for each class:
         attn8 train --data recordings --out runs/power --set model.causal=true --set data.hop=32
         attn8 pack runs/power -o model.a8
-Start   mpremote cp model.a8 : + cp low_power.py :main.py + reset. Light sleep stops the USB of an ESP32, and of a Pico
-        without a computer behind it: there the lines come out of a UART.
+Start   mpremote cp model.a8 :, then mpremote run low_power.py on a Pico: with a computer behind it its USB stays awake.
+        An ESP32's own USB does not: read its UART, after mpremote cp low_power.py :main.py + reset.
 
 Runs unmodified on MicroPython with machine.lightsleep.
 """
@@ -40,9 +40,8 @@ class Fifo:
         self.raw, self.block = bytearray(self.n * SET_BYTES), array("h", [0] * (self.n * 6))
         self.count, self.status = bytearray(2), bytearray(1)
         # Counts of the model in one of the sensor, times 4096: floats would cost memory with every sample.
-        self.factors = []
-        for of_model, of_sensor in zip(model.counts_per_unit, COUNTS_PER_UNIT):  # noqa: B905 (MicroPython's zip)
-            self.factors.append(int(4096 * of_model / of_sensor + 0.5) if of_model else 4096)
+        scales = zip(model.counts_per_unit, COUNTS_PER_UNIT)  # noqa: B905 (MicroPython's zip)
+        self.factors = [int(4096 * m / s + 0.5) if m else 4096 for m, s in scales]
         self.i2c = I2C(0, sda=Pin(SDA), scl=Pin(SCL), freq=400_000)
         # Awake; low-pass at 44 Hz; rate; +-2000 degrees a second; +-8 g; what goes into the FIFO.
         self.write((0x6B, 1), (0x1A, 3), (0x19, self.step_ms - 1), (0x1B, 0x18), (0x1C, 0x10), (0x23, 0x78))
