@@ -98,9 +98,9 @@ class World(fake_machine.World):
     """Devices on a virtual clock, whose sensors see ``imu``, ``level`` and ``sound``.
 
     Attributes:
-        log: what a test wants to know: "fifo_us", when the FIFO of the IMU began to fill, each time; "slept_us"; "sound",
-        the number of the first sample of each block of sound; "blocks", how many of these there were at each line that
-        was printed.
+        log: dict of what a test wants to know. "fifo_us": when the FIFO of the IMU began to fill, each time. "slept_us".
+        "sound": the number of the first sample of each block of sound. "blocks": how many of these there were when a
+        line was printed, for each.
     """
 
     def __init__(self, knobs, clock):
@@ -233,19 +233,28 @@ def install(stop_s, sleeps=(), circuit=False, **knobs):
     return world
 
 
+def mount(rom):
+    import os
+
+    import vfs
+
+    if os.stat(rom)[0] & 0x4000:
+        vfs.mount(vfs.VfsPosix(rom), "/rom")
+        return
+    with open(rom, "rb") as f:
+        vfs.mount(vfs.VfsRom(f.read()), "/rom")
+
+
 def run(path, stalls=(), rom=None, **options):
     """Runs a program as ``__main__`` on such a board and returns the World.
 
     Args:
         stalls: pairs (number of a line that it prints, milliseconds that this takes).
-        rom: file with a ROMFS that is mounted at /rom.
+        rom: file with a ROMFS, or a folder, that is mounted at /rom.
     """
     world, stalls = install(**options), dict(stalls)
     if rom:
-        import vfs
-
-        with open(rom, "rb") as f:
-            vfs.mount(vfs.VfsRom(f.read()), "/rom")
+        mount(rom)
 
     def slow_print(*values):
         print(*values)

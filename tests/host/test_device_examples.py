@@ -3,7 +3,6 @@
 By hand also on a CircuitPython: ATTN8_CIRCUITPYTHON=path/to/micropython pytest tests/host/test_device_examples.py
 """
 
-import ast
 import json
 import os
 import re
@@ -13,18 +12,15 @@ import sys
 
 import numpy as np
 import pytest
-
-import attn8
-from attn8 import device, micropython
 from attn8.device import slots
+
+from attn8 import device, micropython
 from attn8.pack import pack
 from attn8.reference import Reference
 from micropython_builds import rom_image
 from models import Shape, build_graph
-from readme import README
 from tools import ROOT, need
 
-sys.path.insert(0, str(ROOT / "tests"))
 import fake_sleep
 
 EXAMPLES = ROOT / "device" / "examples"
@@ -313,7 +309,7 @@ def test_audio_example_keeps_what_waits_and_begins_anew_where_too_much_did(board
     assert first == list(range(len(first)))
     assert second == list(range(second[0], second[0] + len(second)))
     assert lines[1 : lost_at[0]] == expected_sounds(data, heard(first))
-    assert abs(int(lines[lost_at[0]].split()[0]) - (second[0] - len(first))) <= 160
+    assert abs(int(lines[lost_at[0]].split()[0]) - (second[0] - len(first))) <= 3 * 80
     expected = expected_sounds(data, heard(second))
     found = lines[lost_at[0] + 1 : -1]
     # The level of the first line counts what was heard before the hole.
@@ -389,14 +385,16 @@ SHIPPED = (ROOT / "models" / "shoulder_exercises" / "model.a8").read_bytes()
 def test_romfs_example_uses_the_model_where_it_lies(board, tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "model.a8").write_bytes(SHIPPED)
-    lines, _ = board("romfs.py", {"rom": rom_image(tmp_path / "disk")}, stop_s=9, rom="rom")
-    flash, heap, arena = map(int, re.fullmatch(r"(\d+) bytes of flash; (\d+) bytes .* is (\d+)", lines[1]).groups())
-    model = device.load(SHIPPED)
-    assert (flash, arena) == (len(SHIPPED), model.arena_bytes)
-    assert heap < arena + len(SHIPPED) / 2
-    assert lines[2] == "selftest: True"
+    model, heap = device.load(SHIPPED), {}
     label, score = model.decide(Reference(SHIPPED).run(np.zeros((1, 128, 6), np.int16))[0].tobytes())
-    assert lines[3].startswith(f"zeros look like {label} {score}, after ")
+    for rom, files in (("rom", {"rom": rom_image(tmp_path / "disk")}), ("disk", {})):
+        lines, _ = board("romfs.py", files, stop_s=9, rom=rom)
+        told = re.fullmatch(r"(\d+) bytes of flash; (\d+) bytes of heap, of which its arena is (\d+)", lines[1])
+        flash, heap[rom], arena = map(int, told.groups())
+        assert (flash, arena) == (len(SHIPPED), model.arena_bytes)
+        assert lines[2] == "selftest: True"
+        assert lines[3].startswith(f"zeros look like {label} {score}, after ")
+    assert heap["rom"] < heap["disk"] - 0.95 * len(SHIPPED)  # from a folder of files it is copied
 
 
 def test_romfs_example_says_in_one_line_that_there_is_none(board):
