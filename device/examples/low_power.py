@@ -1,13 +1,12 @@
-"""Sleeps between the outputs of a stream, while an MPU6050 collects the samples in its FIFO: none is lost.
+"""Sleeps between the outputs of a stream, while an MPU6050 collects the samples in its FIFO: none is lost. MicroPython.
 
-Wiring  VCC to 3V3, GND to GND, SDA and SCL to the pins below (an ESP32 often has 21 and 22).
+Wiring  VCC to 3V3, GND to GND, SDA and SCL to the pins below (an ESP32 often has 21 and 22). By its data sheet the
+        sensor takes 3.8 mA, which may be more than the board then does, and 0.5 mA with its gyroscope off.
 Model   recordings with the channels ax, ay, az in g and wx, wy, wz in rad/s, a folder for each class:
         attn8 train --data recordings --out runs/power --set model.causal=true --set data.hop=32
         attn8 pack runs/power -o model.a8
 Start   mpremote cp model.a8 :, then mpremote run low_power.py on a Pico: with a computer behind it its USB stays awake.
         An ESP32's own USB does not: read its UART, after mpremote cp low_power.py :main.py + reset.
-
-Runs unmodified on MicroPython with machine.lightsleep.
 """
 
 import time
@@ -20,28 +19,25 @@ import attn8
 MODEL = "model.a8"
 SDA, SCL, ADDRESS = 4, 5, 0x68  # 0x69 where pin AD0 is high
 FIFO_BYTES, SET_BYTES = 1024, 12  # room in the sensor, and what a sample takes there
-CHANNELS, UNITS = ("ax", "ay", "az", "wx", "wy", "wz"), ("g", "g", "g", "rad/s", "rad/s", "rad/s")
+SENSOR = ("ax", "ay", "az", "wx", "wy", "wz"), ("g", "g", "g", "rad/s", "rad/s", "rad/s")
 COUNTS_PER_UNIT = (4096, 4096, 4096, 939.65, 939.65, 939.65)  # in one g, in one rad/s
 
 
 class Fifo:
-    """An MPU6050 that keeps samples until they are fetched; only its start allocates.
-
-    It has no watermark interrupt, so the board wakes by its own clock. A block is at most half of the FIFO: the other
-    half has room for what comes while the board is late.
-    """
+    """An MPU6050 that keeps samples until a block is fetched. It has no watermark: the board wakes by its own clock."""
 
     def __init__(self, model):
-        got, expected = (model.channels, model.units), (CHANNELS, UNITS)
-        if got != expected:
-            raise ValueError(f"{MODEL}: got a model of {got}, expected one of {expected}")
-        self.step_ms = int(1000 / (model.sample_rate_hz or 50) + 0.5)  # the sensor has whole milliseconds
-        self.n = min(model.hop, FIFO_BYTES // SET_BYTES // 2)  # samples of a block
+        rate_hz = model.sample_rate_hz or 50
+        self.step_ms = int(1000 / rate_hz + 0.5)
+        if (model.channels, model.units) != SENSOR or abs(rate_hz * self.step_ms - 1000) > 20:
+            got = f"{model.channels}, {model.units}, {rate_hz} Hz"
+            raise ValueError(f"{MODEL}: got {got}, expected {SENSOR}, a period of whole milliseconds")
+        # A block is at most half of the FIFO; the other half has room for what comes while the board is late.
+        self.n = min(model.hop, FIFO_BYTES // SET_BYTES // 2)
         self.raw, self.block = bytearray(self.n * SET_BYTES), array("h", [0] * (self.n * 6))
         self.count, self.status = bytearray(2), bytearray(1)
         # Counts of the model in one of the sensor, times 4096: floats would cost memory with every sample.
-        scales = zip(model.counts_per_unit, COUNTS_PER_UNIT)  # noqa: B905 (MicroPython's zip)
-        self.factors = [int(4096 * m / s + 0.5) if m else 4096 for m, s in scales]
+        self.factors = [int(4096 * model.counts_per_unit[i] / COUNTS_PER_UNIT[i] + 0.5) or 4096 for i in range(6)]
         self.i2c = I2C(0, sda=Pin(SDA), scl=Pin(SCL), freq=400_000)
         # Awake; low-pass at 44 Hz; rate; +-2000 degrees a second; +-8 g; what goes into the FIFO.
         self.write((0x6B, 1), (0x1A, 3), (0x19, self.step_ms - 1), (0x1B, 0x18), (0x1C, 0x10), (0x23, 0x78))
@@ -52,13 +48,12 @@ class Fifo:
             self.i2c.writeto_mem(ADDRESS, register, bytes([value]))
 
     def restart(self):
-        """Empties the FIFO. It can be emptied only while it is off."""
-        self.write((0x6A, 0), (0x6A, 4), (0x6A, 0x40))
+        self.write((0x6A, 0), (0x6A, 4), (0x6A, 0x40))  # the FIFO off, empty, on: the chip empties none that is on
         self.i2c.readfrom_mem_into(ADDRESS, 0x3A, self.status)  # which forgets the overflow
         self.n_kept, self.read_ms = 0, time.ticks_ms()
 
     def missing_ms(self):
-        """Returns in how many milliseconds a block will be there; 0 or less: it is."""
+        """Returns in how many milliseconds a block will be there; 0 or less if it is."""
         self.i2c.readfrom_mem_into(ADDRESS, 0x72, self.count)
         self.n_waiting = (self.count[0] << 8 | self.count[1]) // SET_BYTES
         return (self.n - self.n_waiting) * self.step_ms
@@ -78,8 +73,7 @@ class Fifo:
         self.n_kept, self.read_ms = self.n_waiting - self.n, time.ticks_ms()
         attn8.be16(self.raw, self.block)
         for i in range(len(self.block)):
-            value = (self.block[i] * self.factors[i % 6] + 2048) >> 12
-            self.block[i] = max(-32768, min(32767, value))
+            self.block[i] = max(-32768, min(32767, (self.block[i] * self.factors[i % 6] + 2048) >> 12))
         return self.block
 
 
@@ -116,12 +110,10 @@ def main():
     print(model)
     try:
         run(model, Fifo(model))
-    except (ValueError, attn8.ModelError) as e:
-        print(e)
+    except (ValueError, attn8.ModelError, KeyboardInterrupt) as e:
+        print(str(e) or "stopped")
     except OSError as e:
         print(f"no MPU6050 answers at {ADDRESS:#x}, SDA pin {SDA}, SCL pin {SCL} ({e}): check the wires")
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

@@ -3,35 +3,31 @@
 By hand also on a CircuitPython: ATTN8_CIRCUITPYTHON=path/to/micropython pytest tests/host/test_device_examples.py
 """
 
+import ast
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import wave
 
 import numpy as np
 import pytest
 from attn8.device import slots
 
+import fake_sleep
 from attn8 import device, micropython
 from attn8.pack import pack
 from attn8.reference import Reference
 from micropython_builds import rom_image
 from models import Shape, build_graph
-from tools import ROOT, need
-
-import fake_sleep
+from own_recordings import write_folder
+from readme import README
+from tools import ROOT, need, run
 
 EXAMPLES = ROOT / "device" / "examples"
-HERE = {
-    "gesture.py",
-    "low_power.py",
-    "audio_level.py",
-    "adc_threshold.py",
-    "romfs.py",
-    "attn8_circuitpython_gesture.py",
-}
 CHANNELS = ["ax", "ay", "az", "wx", "wy", "wz"]
 COUNTS_PER_UNIT = np.array([4096.0] * 3 + [939.65] * 3)
 SHAPE = Shape(n_steps=64, n_channels=6, kernel=8, stride=8, n_outputs=4).causal(hop=16)
@@ -102,10 +98,10 @@ def gesture_files(data):
     return {"gesture.a8": data, "gesture.1.a8": in_slot(data)}
 
 
-def gestures(data, segments):
+def gestures(data, segments, ignore=("nothing",)):
     """Returns the lines that the reference and a Detector make of recordings, and how many outputs there were."""
     model, reference = device.load(data), Reference(data)
-    detector = device.Detector(model, 3, 60, refractory=2, ignore=["nothing"])
+    detector = device.Detector(model, 3, 60, refractory=2, ignore=ignore)
     lines = []
     for x in segments:
         detector.reset()
@@ -197,7 +193,7 @@ def check_low_power(data, lines, log, factor=1):
     """Compares decisions and lost samples with the reference; returns the awake ms of each output."""
     model, reference = device.load(data), Reference(data)
     recordings, awake_ms, n_lost = [[]], [], 0
-    for line in lines[1:]:
+    for line in lines[1:-1]:
         found = re.fullmatch(r"(\d+) samples lost: .*", line)
         if not found:
             said, ms = re.fullmatch(r"(.*), awake for (\d+) of 320 ms", line).groups()
@@ -249,7 +245,7 @@ def test_low_power_example_takes_small_bites_of_a_long_hop(board):
     data = imu_model(hop=100)
     lines, log = board("low_power.py", {"model.a8": data}, stop_s=60)
     expected = predicted(data, [fifo_samples(log["fifo_us"][0])])[0]
-    said = [line.split(",")[0] for line in lines[1:]]
+    said = [line.split(",")[0] for line in lines[1:-1]]
     assert said == [f"{label} {score}" for label, score in expected[: len(said)]]
     assert len(said) == (3000 - 64) // 100 + 1
 
@@ -400,3 +396,86 @@ def test_romfs_example_uses_the_model_where_it_lies(board, tmp_path):
 def test_romfs_example_says_in_one_line_that_there_is_none(board):
     lines, _ = board("romfs.py", {}, stop_s=9)
     assert len(lines) == 1 and lines[0].startswith("no model /rom/model.a8")
+
+
+# ---- the commands that the examples tell ---------------------------------------------------------------------------
+
+SHORT = ["training.epochs=1", "data.folds=2", "quantization.calibration_windows=64"]
+
+
+def train_command(name):
+    """Returns the words of the command that an example tells to train its model with."""
+    text = ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8")))
+    return shlex.split(re.search(r"attn8 train (.*)", text)[1])
+
+
+def trained(name, data, folder):
+    """Trains as an example says, but only for a moment, on a folder of recordings; returns the packed model."""
+    words = train_command(name)
+    words[words.index("--data") + 1], words[words.index("--out") + 1] = str(data), str(folder / "run")
+    words += [word for text in SHORT for word in ("--set", text)]
+    runner = [sys.executable, "-m", "attn8.cli"]
+    run(*runner, "train", *words, cwd=folder)
+    run(*runner, "pack", folder / "run", "-o", folder / "packed.a8", cwd=folder)
+    return (folder / "packed.a8").read_bytes()
+
+
+def write_sounds(folder):
+    """Two people who snap, and noise: WAV files of 1.5 s."""
+    rng = np.random.default_rng(0)
+    for label, size in (("snap", 8000), ("background", 100)):
+        for person in ("ann", "ben"):
+            x = rng.normal(0, size * np.exp(-np.arange(12000) % 3000 / 300))
+            (folder / label).mkdir(parents=True, exist_ok=True)
+            with wave.open(str(folder / label / f"{person}_1.wav"), "wb") as file:
+                file.setparams((1, 2, 8000, 0, "NONE", ""))
+                file.writeframes(np.clip(x, -32768, 32767).astype("<i2").tobytes())
+    return folder
+
+
+def test_audio_example_runs_the_model_that_its_command_trains(board, tmp_path):
+    data = trained("audio_level.py", write_sounds(tmp_path / "sounds"), tmp_path)
+    model = device.load(data)
+    assert (model.input_shape, model.hop, model.sample_rate_hz) == ((8000, 1), SOUND_HOP, 8000)
+    lines, _ = board("audio_level.py", {"model.a8": data}, stop_s=10)
+    expected = expected_sounds(data, heard(range(80000)))
+    assert lines[1:-1] in (expected, expected[:-1])
+
+
+def test_gesture_example_runs_the_model_that_its_command_trains(board, tmp_path):
+    for name in write_folder(tmp_path / "recordings", subjects=(1, 2)):
+        if not re.search(r"^(PEN|ROW)/p._1", name):
+            (tmp_path / "recordings" / name).unlink()
+    data = trained("gesture.py", tmp_path / "recordings", tmp_path)
+    factors = np.floor(4096 * np.array(device.load(data).counts_per_unit) / COUNTS_PER_UNIT + 0.5).astype(int)
+    assert (factors != 4096).all()
+    counts = (np.array(imu_samples(range(1500))) * factors + 2048) >> 12
+    expected = gestures(data, [np.clip(counts, -32768, 32767)], ignore=())
+    lines, _ = board("gesture.py", gesture_files(data), stop_s=30)
+    assert_events(lines, expected)
+
+
+# ---- all of them ---------------------------------------------------------------------------------------------------
+
+
+def test_readme_names_every_example_and_a_test_runs_each():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    examples = {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"}
+    assert set(re.findall(r"\]\(device/examples/(\w+\.py)\)", README.read_text(encoding="utf-8"))) == examples
+    assert [name for name in examples if f'"{name}"' not in text] == []
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_examples_tell_how_to_start_and_use_public_names_only(name):
+    source = (EXAMPLES / name).read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    assert "unmodified" in ast.get_docstring(tree) or "MicroPython" in ast.get_docstring(tree)
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_attn8(node.value)}
+    assert used and used <= set(device.__all__)
+    private = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+    assert private == []
+    assert len(source.splitlines()) <= 140
+
+
+def is_attn8(node):
+    return isinstance(node, ast.Name) and node.id == "attn8"
