@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -191,6 +192,17 @@ def detected(parsed, outputs):
     return bytes(told)
 
 
+@cache
+def batch(shape, n_hops):
+    """Returns (Day, sums, number of events, number of the last sample) of the batch: see expected_sums."""
+    day = expected_day(faults(n_hops), int(1.1 * n_hops * HOP) + 5000)
+    return day, *expected_sums(model_of(shape), day, n_hops)
+
+
+def model_of(shape):
+    return pack(build_graph(shape, seed=4))
+
+
 def expected_sums(data, day, n_hops):
     """Returns {hop: (sum of outputs, sum of events)} of a day, how many events, and the number of its last sample."""
     parsed, sums, hop, n_events = reference.parse(data), {}, 0, 0
@@ -238,12 +250,11 @@ def run_on_micropython(name, data, faults, n_hops):
 def check(name, n_hops):
     """Runs a day of so many hops on a back end and compares all of it. Returns a line about it."""
     shape, native, viper, _ = BACKENDS[name]
-    data, planned, begun = pack(build_graph(shape, seed=4)), faults(n_hops), time.time()
-    checks, told = run_on_micropython(name, data, planned, n_hops)
+    begun = time.time()
+    checks, told = run_on_micropython(name, model_of(shape), faults(n_hops), n_hops)
     took_s = time.time() - begun
     assert told.pop("backend") == ("native" if native else "viper" if viper else "python")
-    day = expected_day(planned, int(1.1 * n_hops * HOP) + 5000)
-    sums, n_events, last = expected_sums(data, day, n_hops)
+    day, sums, n_events, last = batch(shape, n_hops)
     wrong = [hop for hop, *found, _ in checks if tuple(found) != sums[hop]]
     assert not wrong, f"other outputs or events than the batch at hop {wrong[0]} of {n_hops}, or before"
     assert checks[-1][0] == n_hops
@@ -269,7 +280,7 @@ def test_stream_of_a_day_is_the_batch_and_takes_no_byte_more_at_its_end(name):
 def test_piecewise_reference_is_the_reference(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "CHUNK_HOPS", 20)
     for shape in (WIDE, SMALL):
-        data, numbers = pack(build_graph(shape, seed=4)), np.arange(104 + 149 * HOP)
+        data, numbers = model_of(shape), np.arange(104 + 149 * HOP)
         whole = reference.Reference(data).run_recording(samples_of(numbers))
         np.testing.assert_array_equal(run_recording(data, numbers), whole)
         assert len(np.unique(whole, axis=0)) > 30
