@@ -5,7 +5,9 @@ import sys
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from .terminal import one_line, printable
 
@@ -94,3 +96,32 @@ class StatusLine:
             sys.stderr.write("\r" + text.ljust(self.width))
             sys.stderr.flush()
             self.width = len(text)
+
+
+class Panel:
+    """Context manager: some lines of a terminal that are written anew each time, else plain lines on stdout.
+
+    Args:
+        shown: False draws nothing.
+    """
+
+    def __init__(self, shown):
+        self.shown, self.labels, self._live = shown, (), None
+        if shown and sys.stdout.isatty():
+            self._live = Live(console=Console(highlight=False), auto_refresh=False)
+
+    def __enter__(self):
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._live:
+            self._live.stop()
+
+    def show(self, panel, line):
+        """Shows one text or the other, by where stdout goes."""
+        if self._live:
+            self._live.update(Text(printable(panel)), refresh=True)
+        elif self.shown:
+            print(one_line(line), flush=True)

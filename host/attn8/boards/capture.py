@@ -147,7 +147,7 @@ def _record(link, sensor, session, keyboard, show):
         with Program(link, code, 2 * sensor.block_samples / sensor.rate_hz) as program:
             _follow(program, session, keyboard, show)
     except (LinkError, RemoteError) as error:
-        return _ended_by(link, sensor, error)
+        return ended_by(link, sensor, error)
     finally:
         session.recordings.close()
     return None
@@ -173,7 +173,8 @@ def _follow(program, session, keyboard, show):
     show(session)
 
 
-def _ended_by(link, sensor, error):
+def ended_by(link, sensor, error):
+    """Returns a sentence about what ended a program on the board before its time."""
     if isinstance(error, RemoteError):
         if error.kind == "OSError":
             return f"{link.device}: {sensor.name} stopped answering ({error.message}); check its wires"

@@ -17,7 +17,7 @@ _SLICE_S = 0.04  # how long a key or a block may wait
 _SILENT_S = 3  # beyond the time of a block: the board is gone
 _END_S = 2
 _LINE_BYTES = 1 << 14
-_HEAD = struct.Struct("<5IH")
+HEAD = struct.Struct("<5IH")
 _WRAP_US = 1 << 30
 _PROMPT = b">>> "
 _END = re.compile(rb"\x04((?:Traceback[^\x04]*)?)\x04>")  # a lone 4 is a damaged byte
@@ -137,6 +137,11 @@ class Program:
         raise LinkError(f"{self.link.device}: its program does not end; press its reset button")
 
 
+def unwrapped(t_us, expected_us):
+    """Returns the time that a board's clock, which goes round, means: that nearest to what is expected."""
+    return t_us + round((expected_us - t_us) / _WRAP_US) * _WRAP_US
+
+
 @dataclass
 class Receiver:
     """Makes Blocks of lines.
@@ -147,7 +152,7 @@ class Receiver:
 
     Attributes:
         samples, late, lost, damaged: so far.    ended: whether the board has said so.
-        measured_hz: rate of what the board took, None before there is enough to tell.
+        measured_hz: by the clock of a sensor that has its own, None before there is enough to tell.
     """
 
     rate_hz: float
@@ -161,6 +166,7 @@ class Receiver:
     ended: bool = False
     measured_hz: float | None = None
     _next: int = 0
+    _last_index: int = 0
     _number: int = -1
     _board_lost: int = 0
     _board_late: int = 0
@@ -170,27 +176,23 @@ class Receiver:
     def take(self, line):
         """Returns the Block of a line; None if there is none in it, or if it did not arrive whole."""
         body = decode(line)
-        if body is None or len(body) < _HEAD.size:
+        if body is None or len(body) < HEAD.size:
             return None
-        number, index, t_us, late, lost, n = _HEAD.unpack_from(body)
+        number, index, t_us, late, lost, n = HEAD.unpack_from(body)
         size = {"h": 2, "f": 4}[self.kind] * self.n_channels + 2 * self.is_polled
-        if len(body) != _HEAD.size + n * size or number <= self._number or index < self._next:
+        if len(body) != HEAD.size + n * size or number <= self._number or index < self._next:
             return None
         missing, lost_now, late_now = index - self._next, lost - self._board_lost, late - self._board_late
         self._number, self._board_lost, self._board_late = number, lost, late
-        start_us = self._unwrapped(index, t_us)
-        self._measure(index + (0 if self.is_polled else n), start_us)
-        self._last_us, self._next = start_us, index + n
+        start_us = unwrapped(t_us, self._last_us + (index - self._last_index) * 1e6 / self.rate_hz)
+        if not self.is_polled:
+            self._measure(index + n, start_us)
+        self._last_us, self._last_index, self._next = start_us, index, index + n
         lost_now = min(missing, lost_now)
         self.samples, self.late = self.samples + n, self.late + late_now
         self.lost, self.damaged = self.lost + lost_now, self.damaged + missing - lost_now
         self.ended = n == 0
         return None if self.ended else self._block(body, index, start_us, n, late_now, lost_now, missing - lost_now)
-
-    def _unwrapped(self, index, t_us):
-        """Returns the time of a block, whose clock goes round, by what the rate lets expect."""
-        expected = self._last_us + (index - self._next) * 1e6 / self.rate_hz
-        return t_us + round((expected - t_us) / _WRAP_US) * _WRAP_US
 
     def _measure(self, index, t_us):
         self._first = self._first or (index, t_us)
@@ -200,7 +202,7 @@ class Receiver:
 
     def _block(self, body, index, start_us, n, late, lost, damaged):
         code = {"h": "<i2", "f": "<f4"}[self.kind]
-        values = np.frombuffer(body, code, n * self.n_channels, _HEAD.size).reshape(n, self.n_channels)
+        values = np.frombuffer(body, code, n * self.n_channels, HEAD.size).reshape(n, self.n_channels)
         if self.is_polled:
             # What the board's Sampler takes for a period: whole microseconds.
             period_us = (

@@ -203,6 +203,37 @@ def capture(output, folder, port, labels, label, person, seconds, sensor, **opti
 
 
 @verb(
+    "monitor",
+    "attn8 monitor gesture --sensor mpu6050 --log today.csv\n  attn8 monitor model.a8 --sensor sensor.py --seconds 60",
+    click.argument("name", required=False, metavar="[NAME|FILE]"),
+    _port,
+    sensor_options,
+    click.option("--log", type=click.Path(dir_okay=False), help="CSV file to make: time, label, scores."),
+    click.option("--seconds", type=click.FloatRange(0.1), help="Watch so long; without it until Ctrl-C."),
+)
+def monitor(output, name, port, log, seconds, sensor, rate, **options):
+    """Show what a model on a board says of a live sensor, at every hop, with the score of each class."""
+    from ..progress import Panel
+    from . import monitor as boards
+    from .sensors import open_sensor
+
+    with Panel(not output.json and not output.quiet) as panel:
+
+        def begin(model, source):
+            output.say(f"'{model.name}' v{model.version} {model.id} on {source.name} at {source.rate_hz:g} Hz")
+            panel.labels = model.labels
+
+        def show(hop):
+            panel.show(boards.bars(hop, panel.labels), boards.render_hop(hop, panel.labels))
+
+        found = boards.monitor(
+            name, lambda hz: open_sensor(sensor, rate or hz or None, **options), port, log, seconds, show, begin
+        )
+    output.result(found, boards.render)
+    fail_with([found["error"]] if found["error"] else [])
+
+
+@verb(
     "repl",
     "attn8 repl --port a0 --model gesture.a8",
     _port,
