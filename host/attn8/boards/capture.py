@@ -8,7 +8,7 @@ from . import BoardError, facts
 from .link import LinkError, RemoteError, open_link
 from .recording import Recordings, check_name
 from .sensors import prepare
-from .streaming import Program, Receiver
+from .streaming import CtrlC, Program, Receiver
 
 _SHOW_S = 0.25
 _RATE_TOLERANCE = 0.02  # as the reader takes for one rate
@@ -155,7 +155,7 @@ def _record(link, sensor, session, keyboard, show):
 
 def _follow(program, session, keyboard, show):
     shown = 0.0
-    try:
+    with CtrlC() as ctrl_c:
         for line in program.lines():
             if keyboard:
                 session.press(keyboard.pressed())
@@ -164,12 +164,10 @@ def _follow(program, session, keyboard, show):
             if time.monotonic() - shown > _SHOW_S:
                 shown = time.monotonic()
                 show(session)
-            if session.quit or session.left == 0:
+            if session.quit or session.left == 0 or ctrl_c.pressed:
                 break
-    except KeyboardInterrupt:
-        pass
-    for line in program.end():
-        session.take(line)
+        for line in program.end():
+            session.take(line)
     show(session)
 
 
@@ -203,7 +201,7 @@ def remarks(found, sensor):
             f"{found['lost']:,} of {due:,} samples lost: {found['rate_hz']:g} Hz is too much here; take a lower --rate"
             + ("" if not sensor.is_polled else ", or --fifo where the sensor has one")
         )
-    elif found["damaged"] > _LOST_TOLERANCE * due:
+    if found["damaged"] > _LOST_TOLERANCE * due:
         said.append(f"{found['damaged']:,} of {due:,} samples damaged on the way; take another cable or port")
     if hz and not missing and abs(hz / found["rate_hz"] - 1) > _RATE_TOLERANCE:
         said.append(

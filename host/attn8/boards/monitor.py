@@ -1,6 +1,5 @@
 """A model on a board that watches a live sensor: what it says at each hop, as it comes, and in a log."""
 
-import contextlib
 import csv
 import zlib
 from base64 import b64encode
@@ -15,7 +14,7 @@ from .capture import ended_by
 from .deploy import check_package
 from .link import LinkError, RemoteError, open_link
 from .sensors import ON_BOARD, prepare
-from .streaming import HEAD, Program, decode, unwrapped
+from .streaming import HEAD, CtrlC, Program, decode, unwrapped
 
 _CHUNK_BYTES = 768
 _LOAD_S = 60
@@ -258,12 +257,11 @@ def _watch(link, code, sensor, model, watcher, log, seconds, show):
     """Returns the text of what ended it before its time, None if nothing did."""
     silent_s = 2 * (model.n_steps + model.hop) / sensor.rate_hz
     try:
-        with Program(link, code, silent_s) as program:
-            with contextlib.suppress(KeyboardInterrupt):
-                for line in program.lines():
-                    _tell(line, watcher, log, show)
-                    if seconds is not None and watcher.seconds >= seconds:
-                        break
+        with Program(link, code, silent_s) as program, CtrlC() as ctrl_c:
+            for line in program.lines():
+                _tell(line, watcher, log, show)
+                if ctrl_c.pressed or (seconds is not None and watcher.seconds >= seconds):
+                    break
             for line in program.end():
                 _tell(line, watcher, log, show)
     except (LinkError, RemoteError) as error:

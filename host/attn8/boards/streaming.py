@@ -3,10 +3,12 @@
 import binascii
 import contextlib
 import re
+import signal
 import struct
 import time
 import zlib
 from base64 import b64decode
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,10 +45,11 @@ class Block:
 
 def decode(line):
     """Returns the bytes of a line, None if it is damaged or none of ours."""
-    if not line.startswith(b"="):
+    _, mark, text = line.rpartition(b":")  # the last: two lines are one where the end of the first is damaged
+    if not mark:
         return None
     try:
-        data = b64decode(line[1:].strip(), validate=True)
+        data = b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
         return None
     if len(data) < 4 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
@@ -65,6 +68,7 @@ class Program:
     def __init__(self, link, code, silent_s=0.0):
         self.link, self.silent_s = link, silent_s + _SILENT_S
         self._rest, self._error, self._ended = b"", None, False
+        self._waiting = deque()  # lines that came and were not asked for yet
         with link.told("starting a program"):
             link.transport.exec_raw_no_follow(code)
 
@@ -83,11 +87,13 @@ class Program:
             LinkError: if the board is gone or starts anew.    RemoteError: if its program ends by an exception.
         """
         last = time.monotonic()
-        while not self._ended:
-            found = self._receive()
-            if found:
+        while self._waiting or not self._ended:
+            if self._waiting:
+                yield self._waiting.popleft()
+                continue
+            self._waiting += self._receive()
+            if self._waiting:
                 last = time.monotonic()
-                yield from found
             elif time.monotonic() - last > self.silent_s:
                 raise LinkError(f"{self.link.device}: the board has stopped sending; check cable and power")
             else:
@@ -122,19 +128,40 @@ class Program:
             self.link.transport.serial.write(b"\x01")
 
     def end(self):
-        """Asks the program to end. Returns its last lines. Raises LinkError if it does not."""
-        if self._ended:
-            return []
-        found, serial = [], self.link.transport.serial
-        for signal in (b"q", b"\r\x03"):
-            with self.link.told("ending a program"):
-                serial.write(signal)
+        """Asks the program to end. Returns the lines that nobody has seen. Raises LinkError if it does not."""
+        for byte in (b"q", b"\r\x03"):
+            if not self._ended:
+                with self.link.told("ending a program"):
+                    self.link.transport.serial.write(byte)
             end = time.monotonic() + _END_S
             while not self._ended and time.monotonic() < end:
-                found += self._receive()
-            if self._ended:
-                return found
-        raise LinkError(f"{self.link.device}: its program does not end; press its reset button")
+                self._waiting += self._receive()
+        if not self._ended:
+            raise LinkError(f"{self.link.device}: its program does not end; press its reset button")
+        found = list(self._waiting)
+        self._waiting.clear()
+        return found
+
+
+class CtrlC:
+    """Context manager: Ctrl-C sets ``pressed`` and breaks nothing off, so no byte that came is lost; twice it does."""
+
+    def __init__(self):
+        self.pressed, self._before = False, None
+
+    def __enter__(self):
+        with contextlib.suppress(ValueError):  # signals are the main thread's
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_):
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _press(self, number, frame):
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
 
 
 def unwrapped(t_us, expected_us):

@@ -1,6 +1,6 @@
 """What goes to the computer: a line of text for each block, with a CRC, so that a damaged one is never believed.
 
-A line is "=", then base64 of the block and of its CRC-32. The computer ends the program by a byte on stdin.
+A line is ":", then base64 of the block and of its CRC-32. The computer ends the program by a byte on stdin.
 """
 
 import sys
@@ -27,7 +27,7 @@ except ImportError:  # some boards with CircuitPython
 def line_of(body):
     """Returns the line of a block of bytes."""
     c = crc32(body)
-    return "=" + str(b2a_base64(body + pack("<HH", c & 0xFFFF, c >> 16 & 0xFFFF)), "ascii")
+    return ":" + str(b2a_base64(body + pack("<HH", c & 0xFFFF, c >> 16 & 0xFFFF)), "ascii")
 
 
 def head_of(number, index, t_us, late, lost, n):
@@ -35,8 +35,8 @@ def head_of(number, index, t_us, late, lost, n):
 
     Args:
         number: of the block.    index: place of its first sample on the grid of all, lost ones included.
-        t_us: microseconds from the first sample of all to its first, modulo 2**30.    late, lost: samples so far.
-        n: samples in it; 0 is the end.
+        t_us: microseconds from the first sample of all to its first, modulo 2**30.    late: samples so far.
+        lost: samples before its first.    n: samples in it; 0 is the end.
     """
     return pack("<5IH", number, index, t_us, late, lost, n)
 

@@ -20,7 +20,7 @@ class Blocks:
     def __init__(self, kind, n_channels, n_block):
         self.n_channels, self.n_block = n_channels, n_block
         self.block, self.steps = array(kind, [0] * (n_channels * n_block)), array("h", [0] * n_block)
-        self.n = self.number = self.first = self.first_us = self.at = 0
+        self.n = self.number = self.first = self.first_us = self.at = self.late = self.lost = 0
         self.waiting, self.piece = "", 1
 
     def takes(self, place, step):
@@ -28,19 +28,20 @@ class Blocks:
         follows = place == self.first + self.n and -_MOST_US <= step <= _MOST_US
         return not self.n or (follows and self.n < self.n_block)
 
-    def add(self, values, place, t_us, step):
+    def add(self, values, place, t_us, step, late, lost):
         if not self.n:
-            self.first, self.first_us, step = place, t_us, 0
+            self.first, self.first_us, self.lost, step = place, t_us, lost, 0
+        self.late = late
         at = self.n * self.n_channels
         for i in range(self.n_channels):
             self.block[at + i] = values[i]
         self.steps[self.n] = step
         self.n += 1
 
-    def close(self, late, lost):
+    def close(self):
         """Makes a line of the block and begins the next one."""
         if self.n:
-            head = head_of(self.number, self.first, self.first_us, late, lost, self.n)
+            head = head_of(self.number, self.first, self.first_us, self.late, self.lost, self.n)
             body = head + bytes(memoryview(self.block)[: self.n * self.n_channels])
             self.waiting = self.waiting[self.at :] + line_of(body + bytes(memoryview(self.steps)[: self.n]))
             self.at, self.piece = 0, len(self.waiting) // self.n_block + 1
@@ -78,10 +79,10 @@ def record(source, kind, n_channels, sampler, n_block, ending):
             continue
         step = sampler.step_us - sampler.period_us
         if not blocks.takes(place, step):
-            blocks.close(sampler.late, sampler.lost + failed)
+            blocks.close()
             if ending.asked():
                 break
-        blocks.add(values, place, t_us, step)
+        blocks.add(values, place, t_us, step, sampler.late, sampler.lost + failed)
         blocks.send_piece()
     blocks.send_all()
     sys.stdout.write(line_of(head_of(blocks.number, place, t_us, sampler.late, sampler.lost + failed, 0)))

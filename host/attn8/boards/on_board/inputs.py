@@ -35,8 +35,8 @@ def _open_pin(pin):
 class Microphone:
     """Words of 32 bits from I2S, brought to int16 by a shift; what the buffer could not hold is counted as a gap.
 
-    While take has to wait the buffer is empty behind it, so no clock of the microphone is needed to know how full it
-    is: it fills at the sample rate from then on.
+    Where take has to wait as long as the missing samples need, the buffer is empty behind it; so how full it is follows
+    from the time since, and no difference between two clocks adds up.
 
     Attributes:
         values: array('h') of the last chunk.    gap: samples lost before it.
@@ -57,18 +57,18 @@ class Microphone:
     def take(self):
         """Waits for the next chunk and returns its samples, always n."""
         before = ticks_us()
-        held = self.level + self._made(before)
+        held = self.level + self._samples_in(ticks_diff(before, self.last_us))
         self.gap = max(0, held - self.BUFFER_BYTES // 4)
+        held -= self.gap
         self.i2s.readinto(self.words)
-        after = ticks_us()
-        waited = ticks_diff(after, before) > 200000 * self.n // self.rate_hz
-        self.level = 0 if waited else max(0, held - self.gap - self.n)
-        self.last_us = after
+        self.last_us = ticks_us()
+        left = held + self._samples_in(ticks_diff(self.last_us, before)) - self.n
+        self.level = 0 if held < self.n and left < self.n else max(0, left)
         self.convert(self.words, self.values, self.n, 0, self.shift)
         return self.n
 
-    def _made(self, now):
-        return ticks_diff(now, self.last_us) * (self.rate_hz // 100) // 10000
+    def _samples_in(self, us):
+        return us // 100 * (self.rate_hz // 100) // 100
 
 
 class Own:

@@ -114,7 +114,7 @@ class Fifo:
         self.gap = 0
         there = self._waiting()
         while not there and not self.gap:
-            sleep(min(0.05, 4 / self.rate_hz))
+            sleep(min(0.1, 10 / self.rate_hz))
             there = self._waiting()
         n = min(there, self.most)
         if n:
