@@ -210,7 +210,7 @@ def test_lost_samples_are_counted_and_are_a_gap_in_the_time_column(board, knobs)
 
 
 def test_late_samples_are_counted(board, knobs):
-    knobs.turn(stall_at=tuple(range(MEASURED + 10, MEASURED + 60, 10)), stall_ms=17)
+    knobs.turn(stall_at=tuple(range(MEASURED + 5, MEASURED + 75, 7)), stall_ms=16)
     found, _ = capture(board, "--sensor", "mpu6050", "--rate", 100, "--label", "a", "--seconds", 0.8)
     assert found["labels"][0]["late"] >= 4
 
@@ -297,9 +297,6 @@ def test_pulled_cable_keeps_what_was_recorded():
         found, error = capture(board, "--sensor", "mpu6050", "--rate", 100, "--label", "a", "--seconds", 60, code=1)
         assert "the connection broke while receiving samples" in error
         assert found["labels"][0]["samples"] == len(rows("data/a/me_1.csv")[1]) >= 50
-        board._kill()
-        board._stop.set()
-        board.__exit__ = lambda *exception: None
 
 
 def test_power_cut_keeps_what_was_recorded():

@@ -142,6 +142,36 @@ def status(output, name, ports):
     fail_with([board["error"] for board in found if "error" in board])
 
 
+@verb(
+    "repl",
+    "attn8 repl --port a0 --model gesture.a8",
+    _port,
+    click.option("--model", metavar="FILE", help="A file here, or a slot name on the board; it becomes m."),
+    click.option("--folder", type=click.Path(exists=True, file_okay=False), help="To mount, by default the model's."),
+)
+def repl(output, port, model, folder):
+    """Talk to a board: a folder of yours mounted there, attn8 imported, the model loaded as m."""
+    from . import repl as boards
+
+    boards.repl(port, model, folder, output.say)
+
+
+@verb(
+    "test",
+    "attn8 test --port a0\n  attn8 test model stream --port a0",
+    click.argument("names", nargs=-1, metavar="[NAME]..."),
+    _port,
+)
+def test(output, names, port):
+    """Run the tests of the device package, and golden vectors, on a board; nothing stays there."""
+    from . import testing
+
+    found = testing.device_test(port, names, output.say)
+    output.result(found, testing.render)
+    if not testing.passed(found):
+        sys.exit(EXIT_FAILED)
+
+
 def sensor_options(command):
     """The options that describe a sensor, of capture and monitor."""
     own = "a name of sensors.toml (mpu6050, mpu6500, lsm6ds3, adxl345), adc, i2s, or your own FILE.py"
@@ -231,33 +261,3 @@ def monitor(output, name, port, log, seconds, sensor, rate, **options):
         )
     output.result(found, boards.render)
     fail_with([found["error"]] if found["error"] else [])
-
-
-@verb(
-    "repl",
-    "attn8 repl --port a0 --model gesture.a8",
-    _port,
-    click.option("--model", metavar="FILE", help="A file here, or a slot name on the board; it becomes m."),
-    click.option("--folder", type=click.Path(exists=True, file_okay=False), help="To mount, by default the model's."),
-)
-def repl(output, port, model, folder):
-    """Talk to a board: a folder of yours mounted there, attn8 imported, the model loaded as m."""
-    from . import repl as boards
-
-    boards.repl(port, model, folder, output.say)
-
-
-@verb(
-    "test",
-    "attn8 test --port a0\n  attn8 test model stream --port a0",
-    click.argument("names", nargs=-1, metavar="[NAME]..."),
-    _port,
-)
-def test(output, names, port):
-    """Run the tests of the device package, and golden vectors, on a board; nothing stays there."""
-    from . import testing
-
-    found = testing.device_test(port, names, output.say)
-    output.result(found, testing.render)
-    if not testing.passed(found):
-        sys.exit(EXIT_FAILED)
