@@ -28,6 +28,7 @@ from pty_board import Board
 ALL = ("mpu6050", "lsm6ds3", "adxl345")
 PER_G = 4096
 MEASURED = 11  # reads before the first sample, for the time that one takes
+FOR_THREE_SECONDS = ("--label", "circle", "--seconds", "3")
 MAIN = "from attn8.cli import main; main()"
 
 
@@ -188,12 +189,17 @@ def test_own_file_with_read_gives_numbers_in_units(board):
     assert all(row[1] * 8 == -row[2] == samples[0][1] * 8 + n for n, row in enumerate(samples))
 
 
-def test_sensor_file_of_a_starter_project_is_taken_as_it_is(board):
-    sensor = starter.project_files("x")["sensor.py"]
-    Path("sensor.py").write_bytes(sensor)
-    found, _ = capture(board, "--sensor", "sensor.py", "--label", "a", "--seconds", 0.5)
-    assert found["labels"][0]["samples"] == 25
-    assert agree(in_ms("data/a/me_1.csv"))
+def test_starter_project_records_as_its_readme_says(board):
+    starter.new_project("project")
+    os.chdir("project")
+    line = next(line for line in Path("README.md").read_text("utf-8").splitlines() if line.startswith("attn8 capture"))
+    done = CliRunner().invoke(cli, [*line.partition("#")[0].split()[1:], "--port", board.port, *FOR_THREE_SECONDS])
+    assert done.exit_code == 0, done.output
+    assert agree(in_ms("data/circle/anna_1.csv"))
+    preview = CliRunner().invoke(cli, ["data", "preview", "--config", "config.toml", "--json"])
+    found = json.loads(preview.stdout)
+    assert found["faults"] == [] and found["sample_rate_hz"] == 50
+    assert {"circle"} < {entry["label"] for entry in found["classes"]}
 
 
 # ---- late, lost, damaged -------------------------------------------------------------------------------------------

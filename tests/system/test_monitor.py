@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import attn8 as device
+import readme
 from attn8.boards import install
 from attn8.boards.monitor import Hop, bars
 from attn8.cli import cli
@@ -179,6 +180,19 @@ def test_counts_go_as_they_are_where_the_scale_is_the_models(board):
     Path("model.a8").write_bytes(data)
     found, _ = monitor(board, "model.a8 --sensor mpu6050 --seconds 0.8")
     assert found["hops"] >= 2
+
+
+def test_commands_of_the_readme_run(board):
+    Path("gestures.a8").write_bytes(model(channels=IMU, counts=IMU_COUNTS, shape=Shape(n_channels=6, hop=6)))
+    deployed = CliRunner().invoke(cli, ["deploy", "gestures.a8", "--port", board.port, "--confirm"])
+    assert deployed.exit_code == 0, deployed.output
+    extra = {"capture": "--label shake --seconds 0.5", "monitor": "--seconds 0.6"}
+    for line in readme.command("capture").splitlines():
+        command = line.partition("#")[0].split()[1:]
+        done = CliRunner().invoke(cli, [*command, "--port", board.port, *extra[command[0]].split()])
+        assert done.exit_code == 0, done.output
+    assert Path("data/shake/anna_1.csv").exists()
+    assert len(log("today.csv")[1]) >= 1
 
 
 def test_lost_samples_are_counted_and_a_long_gap_begins_anew(board, knobs):
