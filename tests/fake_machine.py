@@ -524,14 +524,15 @@ def install(names, knobs, live_path):
     if live_path:
         import vfs
 
-        file = vfs.VfsPosix().open(live_path, "r")
+        file, last = vfs.VfsPosix().open(live_path, "r"), {}
 
         def read_live():
             file.seek(0)
-            try:
-                return eval(file.read() or "{}")  # half written: as if it were not
-            except SyntaxError:
-                return {}
+            text = file.read()
+            if text.endswith("}"):  # else half written
+                last.clear()
+                last.update(eval(text))
+            return last
 
     world = World(dict(KNOBS, **knobs), read_live)
     devices = [DEVICES[name](world) for name in names]

@@ -395,13 +395,15 @@ def test_keys_switch_the_label_pause_and_end(board):
     ]
     assert list(lengths.values()) == pytest.approx([100, 80, 100, 100], abs=30)
     assert "1 or c circle, 2 or s shake, 3 or n nothing, space pauses, q ends" in shown
-    assert "late, 0 lost, 0 damaged" in shown and "next: attn8 train --data data" in shown
+    assert "late, 0 lost, 0 damaged" in shown and "next: attn8 data preview data" in shown
+    assert "record another --person too" in shown
 
 
 def test_train_reads_what_was_recorded(board):
     for label in ("circle", "shake"):
         for person in ("anna", "ben"):
-            capture(board, *f"--sensor mpu6050 --rate 100 --label {label} --person {person} --seconds 0.6".split())
+            done, _ = capture(board, f"--sensor mpu6050 --rate 100 --label {label} --person {person} --seconds 0.6")
+    assert done["next"] == ["attn8 data preview data", "attn8 train --data data --set data.folds=2"]
     found = load_recordings(DataConfig(window=32), "data")
     assert (found.labels, found.sample_rate_hz, found.faults) == (["circle", "shake"], 100.0, [])
     assert {(r.label, r.group) for r in found.recordings} == {
@@ -423,7 +425,7 @@ def test_summary_of_json_names_all_that_was_recorded(board):
     label = found["labels"][0]
     assert {"port", "machine", "sensor", "rate_hz", "samples", "late", "lost", "damaged", "error"} < set(found)
     assert (label["label"], label["seconds"], label["samples"]) == ("a", 0.4, 20)
-    assert found["next"] == ["attn8 data preview data", "attn8 train --data data"]
+    assert found["next"] == ["attn8 data preview data"]  # training wants another person
 
 
 # ---- what cannot be ------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Labelled recordings from a sensor on a board: keys choose the label while samples come, nothing recorded is lost."""
 
+import re
 import shlex
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from .streaming import CtrlC, Program, Receiver
 _SHOW_S = 0.25
 _RATE_TOLERANCE = 0.02  # as the reader takes for one rate
 _LOST_TOLERANCE = 0.01
+_FOLDS = 5  # of the config that train takes by itself
 _PAUSE, _QUIT = " ", "q"
 
 
@@ -184,12 +186,22 @@ def _summary(session, sensor, error):
     counts, receiver = session.recordings.counts, session.receiver
     rows = [{"label": name, "seconds": round(c["samples"] / sensor.rate_hz, 3), **c} for name, c in counts.items()]
     total = {key: getattr(receiver, key) for key in ("samples", "late", "lost", "damaged")}
-    folder = shlex.quote(str(session.recordings.folder))
     return {
         **{"sensor": sensor.name, "rate_hz": sensor.rate_hz, "folder": str(session.recordings.folder)},
         **{"measured_hz": receiver.measured_hz and round(receiver.measured_hz, 3), "labels": rows, **total},
-        **{"error": error, "next": [f"attn8 data preview {folder}", f"attn8 train --data {folder}"] if rows else []},
+        **{"error": error, "next": _next(session.recordings.folder) if rows else []},
     }
+
+
+def _next(folder):
+    """Returns the commands that come next. Training holds back whole people, so it wants two, and a fold for each."""
+    quoted = shlex.quote(str(folder))
+    fewer = f" --set data.folds={n}" if (n := len(_people(folder))) < _FOLDS else ""
+    return [f"attn8 data preview {quoted}", *([f"attn8 train --data {quoted}{fewer}"] if n > 1 else [])]
+
+
+def _people(folder):
+    return {re.split("[_-]", path.stem)[0] for path in Path(folder).glob("*/*") if path.suffix in (".csv", ".wav")}
 
 
 def remarks(found, sensor):
@@ -207,6 +219,8 @@ def remarks(found, sensor):
         said.append(
             f"asked for {found['rate_hz']:g} Hz, got {hz:g} Hz by the clock of the sensor; record all with the same one"
         )
+    if found["labels"] and len(_people(found["folder"])) == 1:
+        said.append("training tests a model on people that it never saw: record another --person too")
     return said
 
 
