@@ -435,7 +435,6 @@ def make_i2s(world):
             return (world.us() - self.start_us) * self.rate // 1000000
 
         def readinto(self, buffer):
-            world.transfer()
             k, made = len(buffer) // self.word, self._made()
             self.n = max(self.n, made - self.ibuf // self.word)
             while self._made() < self.n + k:
@@ -445,6 +444,7 @@ def make_i2s(world):
                 word = struct.pack("<i", value << 16) if self.bits == 32 else struct.pack("<h", value)
                 buffer[i * self.word : (i + 1) * self.word] = word * (self.word // len(word))
             self.n += k
+            world.transfer()
             return k * self.word
 
         def deinit(self):
@@ -524,14 +524,15 @@ def install(names, knobs, live_path):
     if live_path:
         import vfs
 
-        file = vfs.VfsPosix().open(live_path, "r")
+        file, last = vfs.VfsPosix().open(live_path, "r"), {}
 
         def read_live():
             file.seek(0)
-            try:
-                return eval(file.read() or "{}")  # half written: as if it were not
-            except SyntaxError:
-                return {}
+            text = file.read()
+            if text.endswith("}"):  # else half written
+                last.clear()
+                last.update(eval(text))
+            return last
 
     world = World(dict(KNOBS, **knobs), read_live)
     devices = [DEVICES[name](world) for name in names]
