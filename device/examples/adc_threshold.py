@@ -2,7 +2,8 @@
 
 Wiring  a sensor of 0 to 3.3 V (current clamp, analog accelerometer) to the pin below: 26 to 28 of a Pico; an ESP32 has
         ADC pins 32 to 39, and wants atten=ADC.ATTN_11DB.
-Model   recordings of one channel in V, a folder for each state; one of them is NORMAL:
+Model   a label for each state of the machine; one of them is NORMAL:
+        attn8 capture recordings --sensor adc --pins 26 --rate 100 --labels normal,worn --person machine1
         attn8 train --data recordings --out runs/machine --set model.causal=true --set data.hop=32
         attn8 pack runs/machine -o model.a8
 Start   mpremote cp model.a8 :, then mpremote run adc_threshold.py
@@ -27,11 +28,13 @@ class Adc:
 
     def __init__(self, model):
         if model.n_channels != 1 or model.units[0] not in ("V", ""):
-            raise ValueError(f"{MODEL}: got a model of {model.channels} in {model.units}, expected one channel in V")
+            raise ValueError(
+                f"{MODEL}: got a model of {model.channels} in {model.units}, expected one channel, in V or none"
+            )
         self.adc = ADC(Pin(PIN))
-        # Counts of the model in one of the ADC's 65535, times 8192; a model of raw counts knows half of them.
-        of_model = model.counts_per_unit[0] * FULL_SCALE_V / 65535
-        self.factor = int(8192 * of_model + 0.5) if of_model else 4096
+        # Counts of the model in one of the ADC's 65535, times 8192. Recordings are in V, or 0..1, or raw: half of it.
+        full_scale = FULL_SCALE_V if model.units[0] == "V" else 1
+        self.factor = int(8192 * model.counts_per_unit[0] * full_scale / 65535 + 0.5) or 4096
         self.sample = [0]
 
     def read(self):

@@ -1,8 +1,8 @@
 """Says which gesture an MPU6050 sees, on CircuitPython; without any other library.
 
 Wiring  VCC to 3V3, GND to GND, SDA and SCL to the board's pins of that name, or to a STEMMA QT or Qwiic socket.
-Model   recordings with the channels ax, ay, az in g and wx, wy, wz in rad/s, a folder for each gesture. A small one,
-        where the native module is not there:
+Model   recordings with the channels ax, ay, az in g and wx, wy, wz in rad/s, a folder for each gesture, as from attn8
+        capture on a board with MicroPython. Small, where the native module is not there:
         attn8 train --data recordings --out runs/gesture --set model.causal=true --set data.hop=16 \
             --set model.layers=1 --set model.d_model=16 --set 'model.stem=[{channels=16,kernel=8,stride=8}]'
         attn8 pack runs/gesture -o gesture.a8
@@ -29,8 +29,8 @@ class Mpu6050:
 
     CHANNELS, UNITS = ("ax", "ay", "az", "wx", "wy", "wz"), ("g", "g", "g", "rad/s", "rad/s", "rad/s")
     COUNTS_PER_UNIT = (4096, 4096, 4096, 939.65, 939.65, 939.65)  # in one g, in one rad/s
-    # Awake; low-pass at 44 Hz; +-2000 degrees a second; +-8 g.
-    SETTINGS = (b"\x6b\x01", b"\x1a\x03", b"\x1b\x18", b"\x1c\x10")
+    # Awake; low-pass at 20 Hz, for 50 samples a second; +-2000 degrees a second; +-8 g.
+    SETTINGS = (b"\x6b\x01", b"\x1a\x04", b"\x1b\x18", b"\x1c\x10")
     DATA = b"\x3b"  # the first of the registers with acceleration, temperature, rotation
 
     def __init__(self, model):

@@ -2,12 +2,13 @@
 
 Wiring  an INMP441 or its like: VDD to 3V3, GND and L/R to GND, SCK, WS and SD to the pins below; WS is the pin after
         SCK on a Pico (an ESP32 may have 14, 15 and 32).
-Model   WAV files, a folder for each class (snap/ann_1.wav ...), one of them of what is to be ignored:
+Model   WAV files, a folder for each class (snap/ann_1.wav ...), or from this very microphone:
+        attn8 capture sounds --sensor i2s --rate 8000 --pins sck=16,ws=17,sd=18 --labels snap,background --person ann
         attn8 train --data sounds --out runs/sounds --set data.sample_rate_hz=8000 --set data.window=8000 \
             --set data.hop=2000 --set model.causal=true --set model.layers=1 --set model.name=sounds \
             --set 'model.stem=[{channels=16,kernel=32,stride=16},{channels=32,kernel=16,stride=8}]'
         attn8 pack runs/sounds -o model.a8
-        It hears one second and says something four times in each. The samples themselves go in: no spectrum.
+        It hears one second and speaks four times in each; 1.4 million multiply-accumulates a second.
 Start   mpremote cp model.a8 :, then mpremote run audio_level.py
 
 Runs unmodified on MicroPython with machine.I2S.
@@ -23,7 +24,7 @@ import attn8
 
 MODEL = "model.a8"
 SCK, WS, SD = 16, 17, 18
-SHIFT = 14  # 16 takes a word as it is; each one less is twice as loud: choose it as loud as the recordings
+SHIFT = 16  # as with attn8 capture; each one less is twice as loud
 BLOCK = 80  # samples that are taken at once: 10 ms
 BUFFER_MS = 250  # of sound that can wait while a token is computed
 

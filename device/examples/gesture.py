@@ -1,7 +1,7 @@
 """Says which gesture an MPU6050 sees, with a model that an update which fails never loses.
 
 Wiring  VCC to 3V3, GND to GND, SDA and SCL to the pins below (an ESP32 often has 21 and 22).
-Model   recordings with the channels ax, ay, az in g and wx, wy, wz in rad/s, a folder for each gesture:
+Model   attn8 capture recordings --sensor mpu6050 --labels circle,shake,nothing --person ann
         attn8 train --data recordings --out runs/gesture --set model.causal=true --set data.hop=16
         attn8 pack runs/gesture -o gesture.a8
         attn8 deploy gesture.a8
@@ -29,8 +29,8 @@ class Mpu6050:
 
     CHANNELS, UNITS = ("ax", "ay", "az", "wx", "wy", "wz"), ("g", "g", "g", "rad/s", "rad/s", "rad/s")
     COUNTS_PER_UNIT = (4096, 4096, 4096, 939.65, 939.65, 939.65)  # in one g, in one rad/s
-    # Awake; low-pass at 44 Hz; +-2000 degrees a second; +-8 g.
-    SETTINGS = ((0x6B, 0x01), (0x1A, 0x03), (0x1B, 0x18), (0x1C, 0x10))
+    # Awake; low-pass at 20 Hz, for 50 samples a second; +-2000 degrees a second; +-8 g.
+    SETTINGS = ((0x6B, 0x01), (0x1A, 0x04), (0x1B, 0x18), (0x1C, 0x10))
 
     def __init__(self, model):
         got, expected = (model.channels, model.units), (self.CHANNELS, self.UNITS)

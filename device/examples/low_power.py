@@ -2,7 +2,7 @@
 
 Wiring  VCC to 3V3, GND to GND, SDA and SCL to the pins below (an ESP32 often has 21 and 22). By its data sheet the
         sensor takes 3.8 mA, which may be more than the board then does, and 0.5 mA with its gyroscope off.
-Model   recordings with the channels ax, ay, az in g and wx, wy, wz in rad/s, a folder for each class:
+Model   attn8 capture recordings --sensor mpu6050 --labels walk,still --person ann
         attn8 train --data recordings --out runs/power --set model.causal=true --set data.hop=32
         attn8 pack runs/power -o model.a8
 Start   mpremote cp model.a8 :, then mpremote run low_power.py on a Pico: with a computer behind it its USB stays awake.
@@ -39,8 +39,8 @@ class Fifo:
         # Counts of the model in one of the sensor, times 4096: floats would cost memory with every sample.
         self.factors = [int(4096 * model.counts_per_unit[i] / COUNTS_PER_UNIT[i] + 0.5) or 4096 for i in range(6)]
         self.i2c = I2C(0, sda=Pin(SDA), scl=Pin(SCL), freq=400_000)
-        # Awake; low-pass at 44 Hz; rate; +-2000 degrees a second; +-8 g; what goes into the FIFO.
-        self.write((0x6B, 1), (0x1A, 3), (0x19, self.step_ms - 1), (0x1B, 0x18), (0x1C, 0x10), (0x23, 0x78))
+        # Awake; low-pass at 20 Hz; rate; +-2000 degrees a second; +-8 g; what goes into the FIFO.
+        self.write((0x6B, 1), (0x1A, 4), (0x19, self.step_ms - 1), (0x1B, 0x18), (0x1C, 0x10), (0x23, 0x78))
         self.restart()
 
     def write(self, *settings):

@@ -18,7 +18,8 @@ import pytest
 from attn8.device import slots
 
 import fake_sleep
-from attn8 import device, micropython
+from attn8 import cli, device, micropython
+from attn8.config import apply_overrides, shipped_config
 from attn8.pack import pack
 from attn8.reference import Reference
 from micropython_builds import rom_image
@@ -270,8 +271,8 @@ def sound_model():
 
 
 def heard(numbers):
-    """Returns the counts that samples of these numbers become, 4 times as loud as they come."""
-    return np.clip([fake_sleep.sound(n) >> 14 for n in numbers], -32768, 32767)
+    """Returns the counts that samples of these numbers become."""
+    return np.clip([fake_sleep.sound(n) >> 16 for n in numbers], -32768, 32767)
 
 
 def expected_sounds(data, x):
@@ -327,9 +328,9 @@ def test_audio_example_names_what_is_missing_in_one_line(board):
 STATES = ["worn", "normal", "off"]
 
 
-def adc_model(counts_per_volt, seed=2, labels=STATES):
+def adc_model(counts_per_unit, seed=2, labels=STATES, unit="V"):
     shape = Shape(n_steps=64, n_channels=1, kernel=8, stride=4, left=9, n_outputs=3).causal(hop=32)
-    return pack(graph_of(shape, seed, labels, ["current"], ["V"], [counts_per_volt], 100))
+    return pack(graph_of(shape, seed, labels, ["current"], [unit], [counts_per_unit], 100))
 
 
 def alarms(data, x):
@@ -350,14 +351,15 @@ def alarms(data, x):
     return lines, len(scores)
 
 
-@pytest.mark.parametrize(("counts_per_volt", "seed"), [(0.0, 13), (5000.0, 8)])
-def test_adc_example_gives_the_alarms_of_the_reference(board, counts_per_volt, seed):
-    data = adc_model(counts_per_volt, seed)
+@pytest.mark.parametrize(("counts_per_unit", "unit", "seed"), [(0.0, "", 13), (5000.0, "V", 8), (16384.0, "", 8)])
+def test_adc_example_gives_the_alarms_of_the_reference(board, counts_per_unit, unit, seed):
+    data = adc_model(counts_per_unit, seed, unit=unit)
     lines, _ = board("adc_threshold.py", {"model.a8": data}, stop_s=100)
     readings = np.array([fake_sleep.level(10 * n) for n in range(10000)])
-    factor = int(8192 * counts_per_volt * 3.3 / 65535 + 0.5) or 4096
+    of_model = counts_per_unit * (3.3 if unit else 1) / 65535 or 0.5
+    factor = int(8192 * of_model + 0.5)
     x = np.minimum((readings * factor + 4096) >> 13, 32767)
-    assert np.abs(x - readings * (counts_per_volt * 3.3 / 65535 or 0.5)).max() <= 2 + 65535 / 16384
+    assert np.abs(x - readings * of_model).max() <= 2 + 65535 / 16384
     expected, n_outputs = alarms(data, x)
     assert lines[1:-1] == expected
     assert len(expected) > 5
@@ -464,6 +466,19 @@ def test_readme_names_every_example_and_a_test_runs_each():
     examples = {path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"}
     assert set(re.findall(r"\]\(device/examples/(\w+\.py)\)", README.read_text(encoding="utf-8"))) == examples
     assert [name for name in examples if f'"{name}"' not in text] == []
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_commands_that_examples_tell_are_right(name):
+    text = ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8")))
+    told = re.findall(r"^ *(?:Model +)?attn8 (\w+) (.*)$", text, re.MULTILINE)
+    assert [verb for verb, _ in told].count("train") == text.count("attn8 train")
+    for verb, rest in told:
+        words = shlex.split(rest)
+        context = cli.cli.commands[verb].make_context(verb, words)
+        if verb == "train":
+            settings = apply_overrides(shipped_config(), list(context.params["overrides"]))
+            assert settings.model.causal and settings.data.hop < settings.data.window
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
