@@ -98,7 +98,7 @@ class World(fake_machine.World):
     """Devices on a virtual clock, whose sensors see ``imu``, ``level`` and ``sound``.
 
     Attributes:
-        log: dict of what a test wants to know. "fifo_us": when the FIFO of the IMU began to fill, each time. "slept_us".
+        log: dict of what a test wants to know. "fifo_us": when the FIFO of the IMU began to fill, a list. "slept_us".
         "sound": the number of the first sample of each block of sound. "blocks": how many of these there were when a
         line was printed, for each.
     """
