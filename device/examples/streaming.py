@@ -25,7 +25,7 @@ class Mpu6050:
         from machine import I2C, Pin
 
         self.i2c = I2C(0, sda=Pin(SDA), scl=Pin(SCL), freq=400_000)
-        for register, value in ((0x6B, 0x01), (0x1A, 0x03), (0x1B, 0x18), (0x1C, 0x10)):
+        for register, value in ((0x6B, 0x01), (0x1A, 0x04), (0x1B, 0x18), (0x1C, 0x10)):
             self.i2c.writeto_mem(0x68, register, bytes([value]))
         self.raw, self.words = bytearray(14), array("h", [0] * 7)
         self.scale = Scale(model, self.CHANNELS, self.COUNTS_PER_UNIT)

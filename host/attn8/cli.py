@@ -325,7 +325,7 @@ def preview(output, data, config, out, overrides, seed, trust_code):
     click.argument("folder", metavar="NAME", type=click.Path(file_okay=False)),
 )
 def new(output, folder):
-    """Make a starter project: config, a small sample of recordings, capture and main programs for a board."""
+    """Make a starter project: config, a small sample of recordings, sensor and main programs for a board."""
     import shlex
 
     from . import starter

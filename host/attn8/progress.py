@@ -1,11 +1,15 @@
 """Progress bars: of a training, of anything that has a number of steps, and of files on their way to boards."""
 
+import shutil
+import sys
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from .terminal import printable
+from .terminal import one_line, printable
 
 
 class ProgressBar:
@@ -67,3 +71,57 @@ class TransferBars:
         if board not in self.tasks:
             self.tasks[board] = self.bar.add_task("", total=total)
         self.bar.update(self.tasks[board], completed=done, total=total, description=printable(f"{board} {what}"))
+
+
+class StatusLine:
+    """Context manager that gives ``show(text)``: one line on stderr that is written anew each time.
+
+    Args:
+        shown: False draws nothing.
+    """
+
+    def __init__(self, shown):
+        self.shown, self.width = shown, 0
+
+    def __enter__(self):
+        return self.show
+
+    def __exit__(self, *_):
+        if self.width:
+            sys.stderr.write("\n")
+
+    def show(self, text):
+        if self.shown:
+            text = one_line(text)[: shutil.get_terminal_size().columns - 1]
+            sys.stderr.write("\r" + text.ljust(self.width))
+            sys.stderr.flush()
+            self.width = len(text)
+
+
+class Panel:
+    """Context manager: some lines of a terminal that are written anew each time, else plain lines on stdout.
+
+    Args:
+        shown: False draws nothing.
+    """
+
+    def __init__(self, shown):
+        self.shown, self.labels, self._live = shown, (), None
+        if shown and sys.stdout.isatty():
+            self._live = Live(console=Console(highlight=False), auto_refresh=False)
+
+    def __enter__(self):
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._live:
+            self._live.stop()
+
+    def show(self, panel, line):
+        """Shows one text or the other, by where stdout goes."""
+        if self._live:
+            self._live.update(Text(printable(panel)), refresh=True)
+        elif self.shown:
+            print(one_line(line), flush=True)

@@ -54,9 +54,7 @@ def test_new_project_lists_every_file_it_makes(tmp_path):
     found = starter.new_project(tmp_path / "p")
     assert found["folder"] == str(tmp_path / "p")
     assert found["files"] == files(tmp_path / "p")
-    assert {"config.toml", "README.md", ".gitignore", "data/README.md", "capture.py", "main.py", "sensor.py"} < set(
-        found["files"]
-    )
+    assert {"config.toml", "README.md", ".gitignore", "data/README.md", "main.py", "sensor.py"} < set(found["files"])
     assert listing(tmp_path)[0] == "p"
 
 
@@ -224,7 +222,7 @@ def test_sample_is_small_and_carries_its_licence(project):
 def programs(project, monkeypatch):
     """Imports a module of the project afresh; ``machine`` stands in for the hardware."""
     monkeypatch.syspath_prepend(str(project))
-    for name in ("sensor", "capture", "main"):
+    for name in ("sensor", "main"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     def load(name, machine=None):
@@ -233,7 +231,7 @@ def programs(project, monkeypatch):
         return importlib.import_module(name)
 
     yield load
-    for name in ("sensor", "capture", "main"):
+    for name in ("sensor", "main"):
         sys.modules.pop(name, None)
 
 
@@ -313,22 +311,6 @@ class Time:
 
     def spend(self, us):
         self.now += us
-
-
-def test_capture_prints_units_and_the_true_time(programs, monkeypatch, capsys):
-    capture = programs("capture")
-    time, slow = Time(monkeypatch), [0] * 70 + [70_000] + [0] * 29
-    monkeypatch.setattr(capture, "read_sample", lambda out: (out.__setitem__(0, 4096), time.spend(slow.pop())))
-    capture.capture(100)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "time [ms],ax [g],ay [g],az [g],wx [rad/s],wy [rad/s],wz [rad/s]"
-    table = np.array([line.split(",") for line in lines[1:-1]], float)
-    assert table.shape == (100, 7)
-    due = 20 * np.arange(100) + np.where(np.arange(100) > 29, 40, 0)  # the 30th took 70 ms: two are lost
-    due[30] += 10
-    np.testing.assert_allclose(table[:, 0], due, atol=0.3)
-    assert (table[:, 1] == 1).all()
-    assert lines[-1] == "# 100 samples, 1 late, 2 lost"
 
 
 def fake_model(**fields):

@@ -237,3 +237,94 @@ def test(output, names, port):
     output.result(found, testing.render)
     if not testing.passed(found):
         sys.exit(EXIT_FAILED)
+
+
+def sensor_options(command):
+    """The options that describe a sensor, of capture and monitor."""
+    own = "a name of sensors.toml (mpu6050, mpu6500, lsm6ds3, adxl345), adc, i2s, or your own FILE.py"
+    for option in (
+        click.option("--shift", type=click.IntRange(0, 31), default=16, show_default=True, help="i2s: bits cut off."),
+        click.option("--fifo", is_flag=True, help="Take the samples from the sensor's buffer, at its own clock."),
+        click.option("--address", callback=_address, help="On the I2C bus, such as 0x69."),
+        click.option("--pins", help="sda=4,scl=5 for I2C; 26,27 for adc; sck=16,ws=17,sd=18 for i2s."),
+        click.option("--rate", type=click.FloatRange(0.1, 48000), help="Samples a second: 50, of i2s 16000."),
+        click.option("--sensor", required=True, metavar="SENSOR", help=f"What to read: {own}."),
+    ):
+        command = option(command)
+    return command
+
+
+def _address(context, parameter, text):
+    try:
+        found = text if text is None else int(text, 0)
+    except ValueError:
+        found = -1
+    if found is not None and not 0 <= found <= 127:
+        raise click.BadParameter(f"got {text!r}, expected 0x00 to 0x7f")
+    return found
+
+
+@verb(
+    "capture",
+    "attn8 capture data --sensor mpu6050 --labels circle,shake,nothing --person anna",
+    click.argument("folder", default="data", type=click.Path(file_okay=False)),
+    _port,
+    sensor_options,
+    click.option("--labels", help="Names with commas; keys 1, 2, ... or their first letters choose one."),
+    click.option("--label", help="Record this one at once; without a terminal, with --seconds."),
+    click.option("--person", default="me", show_default=True, help="Who moves; training holds back whole people."),
+    click.option("--seconds", type=click.FloatRange(0.1), help="Record so long in all, then end."),
+)
+def capture(output, folder, port, labels, label, person, seconds, sensor, **options):
+    """Record a sensor on a board into FOLDER/LABEL/PERSON_n.csv or .wav; space pauses, q ends. Replaces nothing."""
+    from ..keyboard import Keyboard
+    from ..progress import StatusLine
+    from . import capture as boards
+    from .sensors import open_sensor
+
+    source = open_sensor(sensor, options.pop("rate"), **options)
+    with Keyboard() as keyboard, StatusLine(output.progress) as line:
+        labels, label = boards.choose_labels(folder, labels, label, keyboard.is_terminal)
+        if seconds is None and not keyboard.is_terminal:
+            raise click.UsageError("no terminal to end it by a key: give --seconds")
+        output.say(f"{source.name} at {source.rate_hz:g} Hz: {', '.join(source.columns)}")
+        if keyboard.is_terminal:
+            output.say(boards.describe_keys(labels))
+        found = boards.capture(
+            *(folder, source, port, labels, label, person, seconds, keyboard), lambda session: line(session.describe())
+        )
+    output.result(found, boards.render)
+    for remark in boards.remarks(found, source):
+        output.say(remark)
+    fail_with([found["error"]] if found["error"] else [])
+
+
+@verb(
+    "monitor",
+    "attn8 monitor gesture --sensor mpu6050 --log today.csv\n  attn8 monitor model.a8 --sensor sensor.py --seconds 60",
+    click.argument("name", required=False, metavar="[NAME|FILE]"),
+    _port,
+    sensor_options,
+    click.option("--log", type=click.Path(dir_okay=False), help="CSV file to make: time, label, scores."),
+    click.option("--seconds", type=click.FloatRange(0.1), help="Watch so long; without it until Ctrl-C."),
+)
+def monitor(output, name, port, log, seconds, sensor, rate, **options):
+    """Show what a model on a board says of a live sensor, at every hop, with the score of each class."""
+    from ..progress import Panel
+    from . import monitor as boards
+    from .sensors import open_sensor
+
+    with Panel(not output.json and not output.quiet) as panel:
+
+        def begin(model, source):
+            output.say(f"'{model.name}' v{model.version} {model.id} on {source.name} at {source.rate_hz:g} Hz")
+            panel.labels = model.labels
+
+        def show(hop):
+            panel.show(boards.bars(hop, panel.labels), boards.render_hop(hop, panel.labels))
+
+        found = boards.monitor(
+            name, lambda hz: open_sensor(sensor, rate or hz or None, **options), port, log, seconds, show, begin
+        )
+    output.result(found, boards.render)
+    fail_with([found["error"]] if found["error"] else [])
