@@ -199,8 +199,9 @@ def test_lost_samples_are_counted_and_a_long_gap_begins_anew(board, knobs):
     data = model(channels=IMU, counts=IMU_COUNTS, shape=Shape(n_channels=6, hop=6))
     Path("model.a8").write_bytes(data)
     knobs.turn(stall_at=(MEASURED + 30,), stall_ms=300)
-    found, _ = monitor(board, "model.a8 --sensor mpu6050 --seconds 1.6")
+    found, error = monitor(board, "model.a8 --sensor mpu6050 --seconds 1.6")
     assert found["lost"] >= 12 and found["resets"] >= 1
+    assert "samples lost: the model takes longer than a sample at 50 Hz lets it; take --fifo, the native" in error
 
 
 def test_failing_sensor_ends_it_with_what_was_seen(board, knobs):
