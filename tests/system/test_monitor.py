@@ -178,9 +178,10 @@ def test_sensor_of_other_scale_or_more_channels_is_brought_to_the_models(board, 
 
 def test_scaling_is_that_of_a_stream_in_units(monkeypatch):
     """To the count, ties and saturation included."""
-    monkeypatch.setitem(sys.modules, "attn8", importlib.import_module("attn8.device"))
     names = {}
-    exec((sensors.ON_BOARD / "monitor.py").read_text("utf-8"), names)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "attn8", importlib.import_module("attn8.device"))
+        exec((sensors.ON_BOARD / "monitor.py").read_text("utf-8"), names)
     m = device.load(model(counts=[1000.25, 8192.0, 939.65], shape=Shape().causal(4)))
     per_unit = [256.0, 3.0, 818.51]
     watch = names["Watch"](m, (0, 1, 2), list(zip(per_unit, m.counts_per_unit, strict=True)))
