@@ -1,6 +1,7 @@
 """`attn8 monitor`: what the model on the board says of a live sensor, the same as here, at every hop, and in a log."""
 
 import csv
+import importlib
 import json
 import os
 import pty
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 
 import attn8 as device
 import readme
-from attn8.boards import install
+from attn8.boards import install, sensors
 from attn8.boards.monitor import Hop, bars
 from attn8.cli import cli
 from attn8.pack import pack
@@ -175,6 +176,22 @@ def test_sensor_of_other_scale_or_more_channels_is_brought_to_the_models(board, 
         assert {(row[1], int(row[2])) for row in log(f"log{fifo}.csv")[1]} == {expected}
 
 
+def test_scaling_is_that_of_a_stream_in_units(monkeypatch):
+    """To the count, ties and saturation included."""
+    names = {}
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "attn8", importlib.import_module("attn8.device"))
+        exec((sensors.ON_BOARD / "monitor.py").read_text("utf-8"), names)
+    m = device.load(model(counts=[1000.25, 8192.0, 939.65], shape=Shape().causal(4)))
+    per_unit = [256.0, 3.0, 818.51]
+    watch = names["Watch"](m, (0, 1, 2), list(zip(per_unit, m.counts_per_unit, strict=True)))
+    stream = m.stream(units=True)
+    for counts in np.random.default_rng(1).integers(-32768, 32768, (2000, 3)).tolist():
+        watch.push(counts)
+        stream.push([v / c for v, c in zip(counts, per_unit, strict=True)])
+        assert list(watch.counts) == list(stream._sample)
+
+
 def test_counts_go_as_they_are_where_the_scale_is_the_models(board):
     data = model(channels=IMU, counts=IMU_COUNTS, shape=Shape(n_channels=6, hop=6))
     Path("model.a8").write_bytes(data)
@@ -199,8 +216,9 @@ def test_lost_samples_are_counted_and_a_long_gap_begins_anew(board, knobs):
     data = model(channels=IMU, counts=IMU_COUNTS, shape=Shape(n_channels=6, hop=6))
     Path("model.a8").write_bytes(data)
     knobs.turn(stall_at=(MEASURED + 30,), stall_ms=300)
-    found, _ = monitor(board, "model.a8 --sensor mpu6050 --seconds 1.6")
+    found, error = monitor(board, "model.a8 --sensor mpu6050 --seconds 1.6")
     assert found["lost"] >= 12 and found["resets"] >= 1
+    assert "samples lost: the model takes longer than a sample at 50 Hz lets it; take --fifo, the native" in error
 
 
 def test_failing_sensor_ends_it_with_what_was_seen(board, knobs):

@@ -8,7 +8,7 @@ from pathlib import Path
 from . import BoardError, facts
 from .link import LinkError, RemoteError, open_link
 from .recording import Recordings, check_name
-from .sensors import prepare
+from .sensors import FIFO_NAMES, prepare
 from .streaming import CtrlC, Program, Receiver
 
 _SHOW_S = 0.25
@@ -211,7 +211,7 @@ def remarks(found, sensor):
     if due and found["lost"] > _LOST_TOLERANCE * due:
         said.append(
             f"{found['lost']:,} of {due:,} samples lost: {found['rate_hz']:g} Hz is too much here; take a lower --rate"
-            + ("" if not sensor.is_polled else ", or --fifo where the sensor has one")
+            + (", or --fifo" if sensor.is_polled and sensor.name in FIFO_NAMES else "")
         )
     if found["damaged"] > _LOST_TOLERANCE * due:
         said.append(f"{found['damaged']:,} of {due:,} samples damaged on the way; take another cable or port")

@@ -13,12 +13,13 @@ from . import BoardError, DoesNotFitError, facts
 from .capture import ended_by
 from .deploy import check_package
 from .link import LinkError, RemoteError, open_link
-from .sensors import ON_BOARD, prepare
+from .sensors import FIFO_NAMES, ON_BOARD, prepare
 from .streaming import HEAD, CtrlC, Program, decode, unwrapped
 
 _CHUNK_BYTES = 768
 _LOAD_S = 60
 _BAR = 24  # characters
+_LOST_TOLERANCE = 0.01
 
 
 class MonitorError(BoardError):
@@ -274,6 +275,17 @@ def _tell(line, watcher, log, show):
     if hop:
         log.add(hop)
         show(hop)
+
+
+def remarks(found, sensor):
+    """Returns a sentence about samples that were lost: an output that is reckoned on a board takes its time."""
+    if not found["hops"] or found["lost"] <= _LOST_TOLERANCE * found["seconds"] * found["rate_hz"]:
+        return []
+    instead = "--fifo, " if sensor.is_polled and sensor.name in FIFO_NAMES else ""
+    return [
+        f"{found['lost']:,} samples lost: the model takes longer than a sample at {found['rate_hz']:g} Hz lets it; "
+        f"take {instead}the native module, a causal model or a lower --rate"
+    ]
 
 
 # ---- for a person --------------------------------------------------------------------------------------------------

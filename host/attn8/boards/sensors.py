@@ -13,6 +13,7 @@ from .link import LinkError, RemoteError
 
 ON_BOARD = Path(__file__).with_name("on_board")
 TABLES = Path(__file__).with_name("sensors.toml")
+FIFO_NAMES = ("mpu6050", "mpu6500", "adxl345")  # of those, with a FIFO
 _MOST_FILE_BYTES = 1 << 16
 _MOST_CHANNELS = 32
 _CHUNK = 512  # samples of a microphone in a block
@@ -81,9 +82,8 @@ def open_sensor(name, rate_hz=None, pins=None, address=None, fifo=False, shift=1
     Raises:
         SensorError.
     """
-    if fifo and "fifo" not in tables().get(name, {}):
-        have = ", ".join(n for n, table in tables().items() if "fifo" in table)
-        raise SensorError(f"--fifo: {name} has none here, expected one of {have}; leave it out")
+    if fifo and name not in FIFO_NAMES:
+        raise SensorError(f"--fifo: {name} has none here, expected one of {', '.join(FIFO_NAMES)}; leave it out")
     if name in tables():
         return _registers(name, rate_hz or 50, _named_pins(pins, ("sda", "scl")), address, fifo)
     if name == "adc":

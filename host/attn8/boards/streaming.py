@@ -18,6 +18,7 @@ from .link import LinkError, RemoteError
 _SLICE_S = 0.04  # how long a key or a block may wait
 _SILENT_S = 3  # beyond the time of a block: the board is gone
 _END_S = 2
+_SETTLED_US = 300_000  # until what a buffer held at the start is taken
 _LINE_BYTES = 1 << 14
 HEAD = struct.Struct("<5IH")
 _WRAP_US = 1 << 30
@@ -222,6 +223,8 @@ class Receiver:
         return None if self.ended else self._block(body, index, start_us, n, late_now, lost_now, missing - lost_now)
 
     def _measure(self, index, t_us):
+        if t_us < _SETTLED_US:
+            return
         self._first = self._first or (index, t_us)
         elapsed_s = (t_us - self._first[1]) / 1e6
         if elapsed_s >= 1:

@@ -323,8 +323,14 @@ def monitor(output, name, port, log, seconds, sensor, rate, **options):
         def show(hop):
             panel.show(boards.bars(hop, panel.labels), boards.render_hop(hop, panel.labels))
 
-        found = boards.monitor(
-            name, lambda hz: open_sensor(sensor, rate or hz or None, **options), port, log, seconds, show, begin
-        )
+        used = []
+
+        def sensor_of(hz):
+            used.append(open_sensor(sensor, rate or hz or None, **options))
+            return used[0]
+
+        found = boards.monitor(name, sensor_of, port, log, seconds, show, begin)
     output.result(found, boards.render)
+    for remark in boards.remarks(found, used[0]):
+        output.say(remark)
     fail_with([found["error"]] if found["error"] else [])

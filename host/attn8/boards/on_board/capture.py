@@ -90,6 +90,7 @@ def record(source, kind, n_channels, sampler, n_block, ending):
 
 def record_chunks(source, n_channels, ending):
     """Sends samples of a source with a buffer of its own; take() returns how many its ``values`` hold."""
+    source.start()
     number = place = lost = t_us = 0
     last_us = ticks_us()
     while not ending.asked():

@@ -48,9 +48,16 @@ class Microphone:
         from machine import I2S, Pin
 
         pins = {"sck": Pin(sck), "ws": Pin(ws), "sd": Pin(sd)}
-        self.i2s = I2S(0, mode=I2S.RX, bits=32, format=I2S.MONO, rate=rate_hz, ibuf=self.BUFFER_BYTES, **pins)
+        self.open = lambda: I2S(0, mode=I2S.RX, bits=32, format=I2S.MONO, rate=rate_hz, ibuf=self.BUFFER_BYTES, **pins)
+        self.i2s = self.open()
         self.rate_hz, self.n, self.shift, self.convert = rate_hz, n, shift, convert
         self.words, self.values = bytearray(4 * n), array("h", bytes(2 * n))
+        self.start()
+
+    def start(self):
+        """Begins anew: what the buffer holds from before is none of the recording."""
+        self.i2s.deinit()
+        self.i2s = self.open()
         self.gap = self.level = 0  # level: samples in the buffer behind the last take, at most
         self.last_us = ticks_us()
 

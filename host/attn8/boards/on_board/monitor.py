@@ -136,6 +136,7 @@ def monitor(source, kind, n_channels, sampler, watch, n_check, ending):
 
 def monitor_chunks(source, n_channels, watch, ending):
     """Watches a source with a buffer of its own."""
+    source.start()
     place = lost = t_us = 0
     last_us = ticks_us()
     while not ending.asked():

@@ -9,13 +9,16 @@ from time import sleep
 
 
 def find(bus, table, address):
-    """Returns the address of the sensor. Raises ValueError with what is on the bus instead."""
-    there = bus.scan()
+    """Returns (address, what the chip says it is). Raises ValueError with what is on the bus instead."""
+    found = bytearray(1)
     wanted = (address,) if address is not None else table["addresses"]
-    for found in wanted:
-        if found in there:
-            return found
-    listed = ", ".join([hex(a) for a in there]) or "nothing"
+    for one in wanted:
+        try:
+            bus.read(one, table["who"]["register"], found)
+            return one, found[0]
+        except OSError:  # nobody answers there
+            continue
+    listed = ", ".join([hex(a) for a in bus.scan()]) or "nothing"
     raise ValueError(
         f"no sensor at {' or '.join([hex(a) for a in wanted])}, the bus has {listed}: check wires, power, --pins and "
         "--address"
@@ -27,8 +30,8 @@ class Registers:
 
     def __init__(self, bus, table, address, writes):
         self.bus, self.table = bus, table
-        self.address = find(bus, table, address)
-        self._check_who(table["who"])
+        self.address, who = find(bus, table, address)
+        self._check_who(who, table["who"]["values"])
         for register, value, wait_ms in table["setup"]:
             bus.write(self.address, register, value)
             sleep(wait_ms / 1000)
@@ -44,13 +47,11 @@ class Registers:
         big = self.table["data"]["order"] == "big"
         return [(at, at + 1) if big else (at + 1, at) for at in starts]
 
-    def _check_who(self, who):
-        found = bytearray(1)
-        self.bus.read(self.address, who["register"], found)
-        if found[0] not in who["values"]:
-            expected = " or ".join([hex(value) for value in who["values"]])
+    def _check_who(self, found, values):
+        if found not in values:
+            expected = " or ".join([hex(value) for value in values])
             raise ValueError(
-                f"the sensor at {hex(self.address)} is another: who_am_i got {hex(found[0])}, expected {expected}; "
+                f"the sensor at {hex(self.address)} is another: who_am_i got {hex(found)}, expected {expected}; "
                 "choose another --sensor, or another --address"
             )
 
@@ -81,6 +82,10 @@ class Fifo:
         self.values = array("h", bytes(2 * len(self.places) * self.most))
         self.gap = 0
         self._write(writes)
+        self.start()
+
+    def start(self):
+        """Empties the FIFO: what it holds from before is none of the recording."""
         self._write(self.fifo["writes"])
         self.empty_us = ticks_us()  # when the last sample taken was the newest
 
