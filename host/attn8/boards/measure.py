@@ -509,10 +509,7 @@ def _energy(bench, options, found, say):
         return None
     if options.meter is None:
         return estimate(bench.facts, found["run_ms"]["mean"])
-    meter = options.meter
-    if meter.needs_marker and options.marker is None:
-        raise MeasureError("this meter needs a pin that says when windows run: --marker-pin N, wired to its input")
-    link, got = bench.link, {"i": [], "b": []}
+    meter, link, got = options.meter, bench.link, {"i": [], "b": []}
     link.exec(on_board("energy"), timeout=60)
     meter.start(link)
 

@@ -179,7 +179,7 @@ class InaMeter:
         """Returns (full scale in volts, configuration) of the smallest range that holds the current."""
         wanted_v = (most_a or 0) * self.shunt_ohm
         for full_scale_v, config in self.chip.ranges:
-            if wanted_v <= full_scale_v:
+            if wanted_v <= full_scale_v * (1 + 1e-9):  # 0.4 A over 0.1 ohm are 40 mV, but for rounding
                 return full_scale_v, config
         most = self.chip.ranges[-1][0] / self.shunt_ohm
         raise MeterError(

@@ -76,6 +76,8 @@ def _bench_on_board(output, file, port, windows, inputs, data, timer, meter, mar
         else:
             pin = int(marker_pin) if marker_pin and marker_pin.isdecimal() else marker_pin
             meter = meter and meters.meter(meter, output.say)
+            if meter and meter.needs_marker and pin is None:
+                raise click.UsageError("this meter must be told when windows run: --marker-pin PIN, wired to its input")
             options = measure.Options(windows, inputs or "golden", data, timer or 0, meter, pin)
             found = measure.measure(file, port, options, **say)
             failed = not measure.same_bytes(found) and "the outputs differ from the reference"
