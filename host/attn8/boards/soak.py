@@ -149,9 +149,7 @@ def _trends(rows, is_computer):
 def render(found):
     """Returns the lines that ``attn8 bench --soak`` prints."""
     windows = sum(row["windows"] for row in found["rows"])
-    wrong = (
-        f", {found['wrong_outputs']:,} with WRONG outputs" if found["wrong_outputs"] else ", the same outputs each time"
-    )
+    wrong = f"{found['wrong_outputs']:,} with WRONG outputs" if found["wrong_outputs"] else "the same outputs each time"
     lost = f", {found['lost']} lost on the cable" if found["lost"] else ""
     lines = [
         f"board       {found['machine']}, {found['firmware']}, {found['backend']}",
