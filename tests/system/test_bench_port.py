@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import fake_ina
+import readme
 from attn8 import reference
 from attn8.boards import install, measure, meters, soak
 from attn8.boards.facts import Facts
@@ -413,3 +414,18 @@ def test_trend_is_named_only_where_it_is_one():
     assert np.mean(drift) > 0.9
     assert soak.slope(list(t), [5.0] * 60)[0] == 0
     assert soak.slope([0, 1], [0, 1]) is None
+
+
+def test_commands_of_the_readme_run(flash, monkeypatch):
+    monkeypatch.setattr(soak, "ROW_S", 60)  # ten rows, each of them ended early below
+    Path("gesture.a8").rename("gestures.a8")
+    with Board(flash=flash, firmware=fake_ina.firmware()) as board:
+        assert attn8("deploy", "gestures.a8", "--port", board.port, "--confirm")[0] == 0
+        source = measure.on_board("soak").replace("row_ms:", "row_ms // 1000:")
+        sent = measure.on_board
+        monkeypatch.setattr(soak, "on_board", lambda name: source if name == "soak" else sent(name))
+        for line in readme.command("bench_port").splitlines():
+            words = line.partition("#")[0].replace("--port a0", f"--port {board.port}").split()
+            code, out, error = attn8(*words[1:])
+            assert code == 0, error
+    assert "trend       over" in out and len(Path("soak.csv").read_text().splitlines()) == 11
