@@ -142,11 +142,50 @@ def test_ctrl_c_ends_with_what_was_measured(board):
         if done >= 64:
             raise KeyboardInterrupt
 
+    with open_link(board.port) as opened:
+        opened.put(b"open('/started', 'w').close()", "/main.py")
     found = measure.measure("gesture.a8", board.port, measure.Options(windows=100_000, data="test.npz"), progress=stop)
     assert (found["interrupted"], found["n_windows"], found["data"]) == (True, 64, None)
     assert "64 windows, golden values of 100,000: stopped" in measure.render(found)
     with open_link(board.port, restart=False) as opened:
-        assert opened.eval("1 + 1") == 2
+        assert opened.stat("/started") is None  # nothing ran before, so nothing runs now
+
+
+def test_ctrl_c_in_the_middle_of_a_command_leaves_a_board_that_answers(board, monkeypatch):
+    from mpremote.transport_serial import SerialTransport
+
+    follow, done = SerialTransport.follow, []
+
+    def interrupted(self, timeout, data_consumer=None):
+        if len(done) == 2:
+            done.append(None)
+            raise KeyboardInterrupt
+        return follow(self, timeout, data_consumer)
+
+    def begin(what, n, of):
+        if what == "test set":
+            done.append(n)
+
+    slow = "self.n_answers = getattr(self, 'n_answers', 0) + 1\n        self.n_answers == 3 and sleep_ms(100000)"
+    source = measure.on_board("measure").replace("n, self.n_received =", f"{slow}\n        n, self.n_received =")
+    monkeypatch.setattr(measure, "on_board", lambda name: source)
+    monkeypatch.setattr(SerialTransport, "follow", interrupted)
+    found = measure.measure("gesture.a8", board.port, measure.Options(20, data="test.npz"), progress=begin)
+    assert found["interrupted"] and (found["data"]["n_windows"], found["data"]["same_bytes"]) == (2, 2)
+    with open_link(board.port, restart=False) as opened:
+        assert opened.eval("'_b' in globals()") is False
+
+
+def test_line_that_only_looks_like_ours_is_no_traceback(board, monkeypatch):
+    source = measure.on_board("measure")
+    lines = ("W x", "W 0", "W -5 3 0 0 0 0 1,2,3 1,2,3", "W 900000 2 0 0 0 0 1 1", "S", "E", "")
+    said = "\n".join(f"        say({line!r})" for line in lines)
+    strange = source.replace("    def _timed(", f"    def strange(self):\n{said}\n\n    def _timed(")
+    strange = strange.replace("ticks = Ticks(hz)", "self.strange(); ticks = Ticks(hz)", 1)
+    assert strange.count("strange") == 2
+    monkeypatch.setattr(measure, "on_board", lambda name: strange)
+    found = benched(board)
+    assert (found["n_windows"], found["lost"], found["same_bytes"]["different"]) == (64, 0, None)
 
 
 def test_timer_runs_meanwhile(flash):
@@ -160,6 +199,8 @@ def test_firmware_without_timer_says_so(board):
     code, _, error = attn8("bench", "gesture.a8", "--port", board.port, "--timer", 1000)
     assert code == 1
     assert "makes no timer interrupt of 1000 Hz" in one_line(error.replace(f"{measure.NO_BOARD}\n", ""))
+    with pytest.raises(measure.MeasureError, match="makes no timer interrupt of 1000 Hz"):
+        soak.soak("gesture.a8", board.port, 60, timer_hz=1000)
 
 
 def test_slot_is_measured_without_counting_a_boot(board):
@@ -248,6 +289,7 @@ def test_wrong_usage_is_exit_2():
         ["gesture.a8", "--port", "auto", "--log", "x.csv"],
         ["gesture.a8", "--port", "auto", "--soak", "1m", "--windows", 5],
         ["gesture.a8", "--port", "auto", "--timer", 0],
+        ["gesture.a8", "--port", "auto", "--board", "pico"],
     ):
         assert attn8("bench", *wrong)[0] == 2, wrong
     code, _, error = attn8("bench", "gesture.a8", "--port", "/dev/none", "--meter", "abacus")
@@ -371,6 +413,7 @@ def test_soak_survives_a_pulled_cable(board, monkeypatch):
     monkeypatch.setattr(soak, "ROW_S", 0.1)
 
     def pull(what, done, of):
+        assert len(Path("soak.csv").read_text().splitlines()) == done + 1  # on the disk already
         if done == 3:
             board.unplug()
 
@@ -429,3 +472,15 @@ def test_commands_of_the_readme_run(flash, monkeypatch):
             code, out, error = attn8(*words[1:])
             assert code == 0, error
     assert "trend       over" in out and len(Path("soak.csv").read_text().splitlines()) == 11
+
+
+def test_what_bench_itself_stops_is_not_started_again():
+    class Stopped:
+        was_running = False
+
+        def enter(self, restart):
+            self.was_running = True  # it saw a KeyboardInterrupt
+
+    stopped = Stopped()
+    measure._regain(stopped)
+    assert stopped.was_running is False

@@ -74,10 +74,16 @@ class Reader:
         for line in lines:
             found = _CHECKED.fullmatch(line.rstrip(b"\r"))
             if found and zlib.crc32(found[1]) & 0xFFFF == int(found[2], 16):
-                self.on_words(found[1].decode(errors="replace").split(" "))
+                self._give(found[1].decode(errors="replace").split(" "))
             elif line.strip():
                 self.damaged += 1
         self.rest = self.rest[-(1 << 16) :]
+
+    def _give(self, words):
+        try:
+            self.on_words(words)
+        except (ValueError, IndexError):  # whole, but no line of ours: a board may say anything
+            self.damaged += 1
 
 
 def stream(link, code, on_words, timeout=_BOARD_S):
@@ -90,11 +96,16 @@ def stream(link, code, on_words, timeout=_BOARD_S):
     try:
         link.exec(code, timeout, reader.feed)
     except KeyboardInterrupt:
-        was_running = link.was_running
-        link.enter(restart=False)
-        link.was_running = was_running
+        _regain(link)
         raise
     return reader.damaged
+
+
+def _regain(link, restart=False):
+    """Stops what runs on the board and reaches its raw REPL again, from any state."""
+    was_running = link.was_running  # which what is stopped here has nothing to do with
+    link.enter(restart)
+    link.was_running = was_running
 
 
 @dataclass
@@ -171,8 +182,7 @@ def _forget(link):
     from .link import LinkError
 
     try:
-        if not link.was_running:  # else close starts its program
-            link.restart()
+        _regain(link, restart=not link.was_running)  # else close starts its program
     except LinkError:
         link.transport.in_raw_repl = False
 
@@ -255,6 +265,11 @@ class Drawn:
             self.values[self.at] = low + ((self.y >> 1) * (n_values >> 1) >> 14)
             self.at = (self.at + 1) % len(self.values)
 
+    def skip(self, n):
+        """Draws n windows that nobody wants."""
+        for _ in range(n):
+            self._draw(_N_NEW)
+
     def next(self, n):
         """Returns the next n windows: (n, T, C)."""
         import numpy as np
@@ -293,7 +308,7 @@ class Measured:
         if not self.at <= first <= first + n <= self.wanted or not len(runs) == len(loops) == n:
             return
         if first > self.at:
-            self.drawn.next(first - self.at)
+            self.drawn.skip(first - self.at)
             self.lost += first - self.at
         outputs = self.engine.run(self.drawn.next(n))
         if zlib.crc32(outputs.tobytes()) != high << 16 | low and self.different is None:
@@ -384,17 +399,18 @@ def _measure_windows(bench, options, found, progress):
         stream(bench.link, code, measured.take)
         measured.lost += measured.wanted - measured.at
     except RemoteError as error:
-        raise _no_timer(bench, options, error) from None
+        raise no_timer(bench, options.timer_hz, error) from None
     finally:
         _write_down(bench, options, found, measured, *pause)
     if measured.n == 0:
         raise MeasureError(f"{bench.link.device}: no line arrived whole; check the cable, then try again")
 
 
-def _no_timer(bench, options, error):
-    if options.timer_hz and error.kind in ("ImportError", "ValueError", "AttributeError"):
+def no_timer(bench, timer_hz, error):
+    """Returns what to raise for a RemoteError of code that a timer interrupts."""
+    if timer_hz and error.kind in ("ImportError", "ValueError", "AttributeError"):
         return MeasureError(
-            f"{bench.link.device}: {bench.facts.firmware} there makes no timer interrupt of {options.timer_hz} Hz "
+            f"{bench.link.device}: {bench.facts.firmware} there makes no timer interrupt of {timer_hz} Hz "
             f"({error.message}); leave out --timer"
         )
     return error

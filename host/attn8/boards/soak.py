@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from .link import LinkError
-from .measure import NO_BOARD, MeasureError, on_board, opened, stream
+from .link import LinkError, RemoteError
+from .measure import NO_BOARD, MeasureError, no_timer, on_board, opened, stream
 
 ROW_S = 10
 _FEWEST_ROWS = 8  # for a trend
@@ -84,6 +84,8 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
             stream(bench.link, f"soak(_b, {n_rows}, {round(1000 * ROW_S)}, {timer_hz})", take)
         except KeyboardInterrupt:
             interrupted = True
+        except RemoteError as error:
+            raise no_timer(bench, timer_hz, error) from None
         except LinkError as error:
             raise MeasureError(f"{error}; {len(rows.rows)} rows stay in {log}") from None
     return {

@@ -13,6 +13,12 @@ _port = click.option("--port", "-p", help=f"{_PORT}.")
 _ports = click.option("--port", "-p", "ports", multiple=True, help=f"{_PORT}; may be repeated.")
 
 
+_METER = (
+    "Energy of a window, by ina219:sda=4,scl=5[,shunt=0.1,max=0.4,address=0x40] or ina226:... on the board's own I2C, "
+    "csv:FILE[,volts=3.3,marker=D0], which you export when the board has ended, or otii[:HOST:PORT]."
+)
+
+
 @verb(
     "bench",
     "attn8 bench gesture.a8 --board pico\n  attn8 bench gesture.a8 --port a0 --timer 1000 --data test.npz\n"
@@ -26,7 +32,7 @@ _ports = click.option("--port", "-p", "ports", multiple=True, help=f"{_PORT}; ma
     click.option("--inputs", type=click.Choice(["golden", "random"]), help="Like golden vectors (default), or any."),
     click.option("--data", type=click.Path(), help="Test set, pushed to the board window by window."),
     click.option("--timer", type=click.IntRange(1, 50_000), metavar="HZ", help="Interrupt that runs meanwhile."),
-    click.option("--meter", help="ina219:sda=4,scl=5 or ina226:..., csv:FILE,volts=3.3, otii: energy of a window."),
+    click.option("--meter", help=_METER),
     click.option("--marker-pin", metavar="PIN", help="High while windows run, for the meter."),
     click.option("--soak", metavar="TIME", help="Such as 10m: log latency, heap, die temperature, supply."),
     click.option("--log", type=click.Path(dir_okay=False), help="With --soak: CSV file to write. [default: soak.csv]"),
@@ -42,6 +48,8 @@ def bench(output, file, kernels, sizes, board, port, **there):
     if kernels + sizes + (file is not None) != 1:
         raise click.UsageError("give a model FILE, --kernels or --sizes, one of them")
     if port:
+        if click.get_current_context().get_parameter_source("board").name != "DEFAULT":
+            raise click.UsageError("--board is emulated, --port is plugged in: give one of them")
         _bench_on_board(output, file, port, **there)
         return
     given = [f"--{name.replace('_', '-')}" for name, value in there.items() if value is not None]
