@@ -45,6 +45,12 @@ class SoftI2C:
     def scan(self):
         return [_chip.address] if self.there else []
 
+    def writeto(self, address, data):
+        if not {pulled_up}:
+            raise OSError(110)
+        if address not in self.scan():
+            raise OSError(5)
+
     def writeto_mem(self, address, register, data):
         _chip.written[register] = data[0] << 8 | data[1]
 
@@ -88,6 +94,7 @@ _install(("Pin", "SoftI2C", "Timer"))
 """
 
 
-def firmware(kind="ina226", address=0x40, idle_ma=20.0, busy_ma=30.0, volts=5.0):
-    """Returns the source; the chip answers on SDA 4, SCL 5."""
-    return _SOURCE.format(kind=kind, address=address, idle_ma=idle_ma, busy_ma=busy_ma, volts=volts)
+def firmware(kind="ina226", address=0x40, idle_ma=20.0, busy_ma=30.0, volts=5.0, pulled_up=True):
+    """Returns the source; the chip answers on SDA 4, SCL 5, unless the lines have no pull-ups."""
+    power = {"idle_ma": idle_ma, "busy_ma": busy_ma, "volts": volts}
+    return _SOURCE.format(kind=kind, address=address, pulled_up=pulled_up, **power)

@@ -198,8 +198,8 @@ class InaMeter:
         except RemoteError as error:
             where = f"SDA {self.pins[0]}, SCL {self.pins[1]}"
             raise MeterError(
-                f"{link.device}: no {self.kind.upper()} on {where}: {error.kind}: {error.message}; check wiring, "
-                "pull-ups and address"
+                f"{link.device}: no {self.kind.upper()} on {where}: {error.message or error.kind}; check the wiring "
+                "and the address"
             ) from None
 
     def mark(self, phase):

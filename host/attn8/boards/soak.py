@@ -40,6 +40,7 @@ class Log:
             ) from None
         self.writer = csv.DictWriter(self.file, COLUMNS)
         self.writer.writeheader()
+        self.file.flush()
         return self
 
     def __exit__(self, *exception):
