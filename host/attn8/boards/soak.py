@@ -3,7 +3,6 @@
 import csv
 import math
 import os
-import time
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -74,10 +73,9 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
         if bench.facts.is_computer:
             say(NO_BOARD)
         bench.link.exec(on_board("soak"), timeout=60)
-        begin = time.monotonic()
 
         def take(words):
-            rows.add(_row(words, time.monotonic() - begin, bench.facts.is_computer))
+            rows.add(_row(words, bench.facts.is_computer))
             progress("rows", len(rows.rows), n_rows)
 
         interrupted = False
@@ -99,12 +97,12 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
     }
 
 
-def _row(words, seconds, is_computer):
-    """Returns the dict of a line of the board."""
-    _, n, mean_us, max_us, wrong, heap = map(int, words[1:7])
+def _row(words, is_computer):
+    """Returns the dict of a line of the board; its seconds are those of the board's own clock."""
+    at_ms, n, mean_us, max_us, wrong, heap = map(int, words[1:7])
     tenths, millivolts = (None if word == "-" else int(word) for word in words[7:9])
     return {
-        **{"time": datetime.now().isoformat(timespec="seconds"), "seconds": round(seconds, 1), "windows": n},
+        **{"time": datetime.now().isoformat(timespec="seconds"), "seconds": at_ms / 1000, "windows": n},
         **{"mean_ms": None if is_computer else mean_us / 1000, "max_ms": None if is_computer else max_us / 1000},
         **{"heap_free_bytes": heap, "die_c": None if tenths is None else tenths / 10},
         **{"supply_v": None if millivolts is None else millivolts / 1000, "wrong_outputs": wrong},

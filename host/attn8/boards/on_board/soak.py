@@ -73,10 +73,12 @@ def soak(bench, rows, row_ms, hz):
     expected = bytes(bench.m.run(bench.window))
     ticks = Ticks(hz)
     try:
-        for row in range(rows):
-            n, total, most, wrong = _row(bench, row_ms, expected)
+        at_ms = 0
+        for _ in range(rows):
+            n, total, most, wrong, ms = _row(bench, row_ms, expected)
+            at_ms += ms
             gc.collect()
-            values = row, n, total // n, most, wrong, gc.mem_free()
+            values = at_ms, n, total // n, most, wrong, gc.mem_free()
             die_c, supply_mv = told(die, 10 * _LEAST_C, 10 * _MOST_C), told(volts, _LEAST_MV, 50000)
             say(f"R {' '.join([str(v) for v in values])} {die_c} {supply_mv}")
     finally:
@@ -84,7 +86,7 @@ def soak(bench, rows, row_ms, hz):
 
 
 def _row(bench, row_ms, expected):
-    """Returns windows, their microseconds in all and at most, and how many gave other outputs."""
+    """Returns windows, their microseconds in all and at most, how many gave other outputs, and milliseconds."""
     n = total = most = wrong = elapsed_ms = left_us = 0
     begin = ticks_us()
     while elapsed_ms < row_ms:
@@ -94,4 +96,4 @@ def _row(bench, row_ms, expected):
         now = ticks_us()
         left_us += ticks_diff(now, begin)
         elapsed_ms, left_us, begin = elapsed_ms + left_us // 1000, left_us % 1000, now
-    return n, total, most, wrong
+    return n, total, most, wrong, elapsed_ms
