@@ -27,7 +27,7 @@ class Ina:
             return
         except OSError as error:
             if error.errno == _TIMED_OUT:
-                raise ValueError("the lines stay low; are there pull-ups?") from None
+                raise ValueError("the lines stay low, as without pull-ups") from None
         raise ValueError(f"nobody answers at address {address}; there answer {self.i2c.scan() or 'none'}")
 
     def put(self, register, value):
