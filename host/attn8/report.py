@@ -385,7 +385,7 @@ def _cycle_facts(packed, target, say, bench=None):
 def _board_facts(packed, cycles, say):
     """What a window costs on each kind of processor: a bench that is there already, and those of the other boards."""
     cores = {}
-    for board in boards.BOARDS.values():
+    for board in boards.EMULATED.values():
         cores.setdefault(board.core.name, []).append(board)
     few = sum(op["macs"] for op in cycles["ops"]) <= min(MAX_BOARDS_MACS, MAX_BENCH_MACS)
     rows = []

@@ -379,6 +379,26 @@ def evaluate_file(path, data=None, backend="auto", say=lambda text: None, overri
     }
 
 
+def labelled_windows(g, data, say=lambda text: None):
+    """Returns (x, y, name) of data for the graph of a packed model: the ``test`` windows where it marks some, else all.
+
+    Args:
+        data: .npz or folder.    say: gets a line on each thing to know about the data.
+
+    Returns:
+        x: as the model takes it, int16 or int8 (N, T, C).    y: (N,) indices of the model's labels.    name: str.
+    """
+    data_config = _cut_for_file(g)
+    windows = load_windows(data_config, data, g.counts_per_unit)
+    _say_all(windows.notes, say)
+    _check_fit(windows, [g.n_steps, g.n_channels], g.labels, g.units)
+    x, y = windows.x, windows.y
+    if windows.test is not None:
+        test = split_windows(windows, data_config).test
+        x, y = x[test], y[test]
+    return _as_input(x, g, windows.name), y, windows.name
+
+
 def evaluate_folds(settings, windows, folds, out, seed=None, progress=True, say=lambda text: None):
     """Trains and evaluates once per fold; every group is in the test part once. ``say`` gets a line per fold.
 

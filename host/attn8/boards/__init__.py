@@ -1,6 +1,7 @@
 """Boards by name, and what a model costs on one before anything is flashed."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from ..errors import Attn8Error
 
@@ -36,59 +37,94 @@ class Core:
 
 @dataclass(frozen=True)
 class Board:
-    """A board of the table: its name on the command line, its processor, its default clock in Hz, its core."""
+    """A board of the table.
+
+    Attributes:
+        name: on the command line.    title, processor: for people.    core: what is emulated for it.
+        firmware: "MicroPython" or "CircuitPython", the stock one.
+        arch: of facts.ARCHS, whose native code its firmware loads; "" for none.    regulator: of table.REGULATORS.
+        figures: {name: table.Figure}, the numbers of boards.toml.
+    """
 
     name: str
+    title: str
     processor: str
-    clock_hz: int
     core: Core
+    firmware: str
+    arch: str
+    regulator: str
+    figures: dict
 
     @property
     def unit(self):
         """What is counted: "cycles" or "instructions"."""
         return self.core.unit
 
+    @property
+    def clock_hz(self):
+        """Of the stock firmware."""
+        return self.figures["clock_hz"].value
 
-_M0PLUS = Core(
-    *("m0plus", "Cortex-M0+", "cycles", 2.0),
-    "MULS, ASRS, ADCS for two products packed into a word, and LDM to bring it: 4 cycles for 2",
-)
-_M33 = Core(
-    *("m33", "Cortex-M33", "instructions", 0.875),
-    "SMLAD adds two products, 0.5; loads and SXTB16 for a tile that the registers hold add 0.375, counted by hand",
-)
-_RV32 = Core(
-    *("rv32", "RV32IMC", "instructions", 2.0),
-    "MUL, SRAI, ADD for two products packed into a word, and LW to bring it: 4 instructions for 2",
-)
-# labwired runs neither MAC16 nor the SIMD of the ESP32-S3: what runs, and its bound, is C with MULL.
-_XTENSA = {
-    name: Core(
-        *(name, title, "instructions", 2.0),
-        "MULL, ADD, SRAI, ADD for two products packed into a word: 4 instructions for 2; MAC16 and SIMD do not count",
-        slow=True,
-    )
-    for name, title in (("esp32", "Xtensa LX6"), ("esp32s3", "Xtensa LX7, without SIMD"))
-}
-BOARDS = {
-    b.name: b
-    for b in (
-        Board("pico", "RP2040", 125_000_000, _M0PLUS),
-        Board("pico2", "RP2350, Cortex-M33", 150_000_000, _M33),
-        Board("pico2-riscv", "RP2350, Hazard3", 150_000_000, _RV32),
-        Board("esp32", "ESP32", 240_000_000, _XTENSA["esp32"]),
-        Board("esp32s3", "ESP32-S3", 240_000_000, _XTENSA["esp32s3"]),
-        Board("esp32c3", "ESP32-C3", 160_000_000, _RV32),
-        Board("esp32c6", "ESP32-C6", 160_000_000, _RV32),
+
+_CORES = {
+    core.name: core
+    for core in (
+        Core(
+            *("m0plus", "Cortex-M0+", "cycles", 2.0),
+            "MULS, ASRS, ADCS for two products packed into a word, and LDM to bring it: 4 cycles for 2",
+        ),
+        Core(
+            *("m33", "Cortex-M33", "instructions", 0.875),
+            "SMLAD adds two products, 0.5; loads and SXTB16 for a tile that the registers hold add 0.375, "
+            "counted by hand",
+        ),
+        Core(
+            *("rv32", "RV32IMC", "instructions", 2.0),
+            "MUL, SRAI, ADD for two products packed into a word, and LW to bring it: 4 instructions for 2",
+        ),
+        # labwired runs neither MAC16 nor the SIMD of the ESP32-S3: what runs, and its bound, is C with MULL.
+        *(
+            Core(
+                *(name, title, "instructions", 2.0),
+                "MULL, ADD, SRAI, ADD for two products packed into a word: 4 instructions for 2; MAC16 and SIMD do not "
+                "count",
+                slow=True,
+            )
+            for name, title in (("esp32", "Xtensa LX6"), ("esp32s3", "Xtensa LX7, without SIMD"))
+        ),
     )
 }
+
+
+@cache
+def boards():
+    """Returns {name: Board} of every board of the table. Raises table.TableError if the table is corrupt."""
+    from . import table
+
+    found = {}
+    for name, (texts, figures) in table.read().items():
+        if texts["core"] not in _CORES:
+            raise table.TableError(f"boards.{name}.core: got {texts['core']!r}, expected {', '.join(_CORES)}")
+        found[name] = Board(name, **{**texts, "core": _CORES[texts["core"]]}, figures=figures)
+    return found
+
+
+def __getattr__(name):
+    """BOARDS: see ``boards``. EMULATED: of these the first of each processor, as bench can tell no others apart."""
+    if name == "BOARDS":
+        return boards()
+    if name == "EMULATED":
+        first = {b.processor: b.name for b in reversed(boards().values())}
+        return {name: b for name, b in boards().items() if first[b.processor] == name}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def board(name):
     """Returns the Board of this name. Raises BoardError with the names there are."""
-    if name not in BOARDS:
-        raise BoardError(f"unknown board {name!r}; expected one of: {', '.join(BOARDS)}")
-    return BOARDS[name]
+    found = boards()
+    if name not in found:
+        raise BoardError(f"unknown board {name!r}; expected one of: {', '.join(found)}")
+    return found[name]
 
 
 def bench(data, board_name="pico", vectors=None, progress=None):

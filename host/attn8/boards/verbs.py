@@ -1,6 +1,7 @@
 """The verbs for boards: thin, one function call each. Imports nothing heavy before a verb needs it."""
 
 import functools
+import re
 import sys
 
 import click
@@ -13,16 +14,32 @@ _port = click.option("--port", "-p", help=f"{_PORT}.")
 _ports = click.option("--port", "-p", "ports", multiple=True, help=f"{_PORT}; may be repeated.")
 
 
+_METER = (
+    "Energy of a window, by ina219:sda=4,scl=5[,shunt=0.1,max=0.4,address=0x40] or ina226:... on the board's own I2C, "
+    "csv:FILE[,volts=3.3,marker=D0], which you export when the board has ended, or otii[:HOST:PORT]."
+)
+
+
 @verb(
     "bench",
-    "attn8 bench gesture.a8 --board pico\n  attn8 bench --kernels --board pico2\n  attn8 bench --sizes",
-    click.argument("file", required=False, type=click.Path()),
+    "attn8 bench gesture.a8 --board pico\n  attn8 bench gesture.a8 --port a0 --timer 1000 --data test.npz\n"
+    "  attn8 bench gesture --port a0 --soak 10m --log soak.csv\n  attn8 bench --kernels --board pico2",
+    click.argument("file", required=False, type=click.Path(), metavar="[FILE|SLOT]"),
     click.option("--kernels", is_flag=True, help="Count each kernel at fixed sizes, in place of a model file."),
     click.option("--sizes", is_flag=True, help="Bytes of the C core on a Cortex-M0+, part by part, likewise."),
-    click.option("--board", default="pico", show_default=True, help="Board to count for."),
+    click.option("--board", default="pico", show_default=True, help="Emulated board to count for."),
+    click.option("--port", "-p", help="Measure on a board that is plugged in: see --port of the other verbs."),
+    click.option("--windows", type=click.IntRange(1, 10_000_000), help="How many; by default 1,000, or a minute."),
+    click.option("--inputs", type=click.Choice(["golden", "random"]), help="Like golden vectors (default), or any."),
+    click.option("--data", type=click.Path(), help="Test set, pushed to the board window by window."),
+    click.option("--timer", type=click.IntRange(1, 50_000), metavar="HZ", help="Interrupt that runs meanwhile."),
+    click.option("--meter", help=_METER),
+    click.option("--marker-pin", metavar="PIN", help="High while windows run, for the meter."),
+    click.option("--soak", metavar="TIME", help="Such as 10m: log latency, heap, die temperature, supply."),
+    click.option("--log", type=click.Path(dir_okay=False), help="With --soak: CSV file to write. [default: soak.csv]"),
 )
-def bench(output, file, kernels, sizes, board):
-    """Count the cycles or instructions of one window on an emulated board, op by op."""
+def bench(output, file, kernels, sizes, board, port, **there):
+    """Measure a model on a board (--port), or count its cycles or instructions on an emulated one, op by op."""
     from .. import boards, profile
     from ..model_file import read_model
     from ..progress import counted
@@ -31,6 +48,14 @@ def bench(output, file, kernels, sizes, board):
 
     if kernels + sizes + (file is not None) != 1:
         raise click.UsageError("give a model FILE, --kernels or --sizes, one of them")
+    if port:
+        if click.get_current_context().get_parameter_source("board").name != "DEFAULT":
+            raise click.UsageError("--board is emulated, --port is plugged in: give one of them")
+        _bench_on_board(output, file, port, **there)
+        return
+    given = [f"--{name.replace('_', '-')}" for name, value in there.items() if value is not None]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: for a board that is plugged in; give --port, such as --port auto")
     if sizes and board != "pico":
         raise click.UsageError("--sizes is for a Cortex-M0+, without --board")
     if sizes:
@@ -39,6 +64,45 @@ def bench(output, file, kernels, sizes, board):
     with counted("emulating", output.progress) as progress:
         found = bench_kernels(board, progress) if kernels else boards.bench(read_model(file), board, None, progress)
     output.result(found, profile.render_kernels if kernels else profile.render_bench)
+
+
+def _bench_on_board(output, file, port, windows, inputs, data, timer, meter, marker_pin, soak, log):
+    from ..progress import counted
+    from . import measure, meters
+    from . import soak as soaking
+
+    if file is None:
+        raise click.UsageError("give a model FILE or the name of a SLOT; --kernels and --sizes are without --port")
+    if soak and (windows or inputs or data or meter or marker_pin):
+        raise click.UsageError("--soak goes with --log and --timer only")
+    if log and not soak:
+        raise click.UsageError("--log goes with --soak")
+    with counted("measuring", output.progress) as bar:
+        say = {"say": output.say, "progress": lambda what, done, of: bar(done, of)}
+        if soak:
+            found = soaking.soak(file, port, _seconds(soak), log or "soak.csv", timer or 0, **say)
+            failed = found["wrong_outputs"] and "outputs changed from window to window"
+        else:
+            pin = int(marker_pin) if marker_pin and marker_pin.isdecimal() else marker_pin
+            meter = meter and meters.meter(meter, output.say)
+            if meter and meter.needs_marker and pin is None:
+                raise click.UsageError("this meter must be told when windows run: --marker-pin PIN, wired to its input")
+            options = measure.Options(windows, inputs or "golden", data, timer or 0, meter, pin)
+            found = measure.measure(file, port, options, **say)
+            failed = not measure.same_bytes(found) and "the outputs differ from the reference"
+    if found["interrupted"]:
+        output.say("interrupted: what was measured until then")
+    output.result(found, soaking.render if soak else measure.render)
+    fail_with([f"{found['port']}: {failed}; please report this with the model"] if failed else [])
+
+
+def _seconds(text):
+    """Returns the seconds of a time such as 90s, 10m or 2h."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", text)
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    if not seconds:
+        raise click.UsageError(f"--soak: got {text!r}, expected a time such as 90s, 10m or 2h")
+    return seconds
 
 
 @verb(

@@ -1,0 +1,664 @@
+"""`attn8 bench --port`: what a model really costs on a board, and whether it gives the bytes of the reference there.
+
+What runs on the board lies in on_board/; it is sent there, prints lines with a check, and is gone after a soft reset.
+"""
+
+import ast
+import importlib.resources
+import re
+import zlib
+from base64 import b64encode
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import BOARDS, BoardError, DoesNotFitError
+from .deploy import check_package
+from .facts import Facts, read_facts, read_slots
+from .link import RemoteError, open_link
+from .meters import Run
+
+NO_BOARD = "no board: times of a computer, not shown"
+_BOARD_S = 300  # without a line; a window of a large model in bytecode
+_MOST_WINDOWS, _FEWEST_WINDOWS, _WINDOWS_S = 1000, 20, 60  # by default: as many as fit into a minute
+_LINE_WINDOWS, _LINE_S = 32, 1.0
+_N_NEW = 32  # of on_board/measure.py
+_PIECE_BYTES = 768  # of a file or window in one command: 1 kB of base64
+_TRIES = 3
+_MOST_SAMPLES, _MOST_RATE_HZ, _SAMPLING_S = 2000, 2000, 10
+_CHECKED = re.compile(rb"(.*) \*([0-9a-f]{4})")
+
+
+class MeasureError(BoardError):
+    """A measurement on a board cannot be made, or went wrong; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `attn8 bench --port` measures.
+
+    Attributes:
+        windows: how many; None: 1,000, fewer where that takes longer than a minute.
+        inputs: "golden": values in the ranges of the model's golden vectors, or "random": any.
+        data: labelled windows for the accuracy, an .npz or folder, or None.
+        timer_hz: of an interrupt while windows run, 0 for none.
+        meter: a meters.Meter, or None.    marker: number or name of the pin that is high while windows run, or None.
+    """
+
+    windows: int | None = None
+    inputs: str = "golden"
+    data: str | None = None
+    timer_hz: int = 0
+    meter: object = None
+    marker: int | str | None = None
+
+
+def on_board(name):
+    """Returns the source of on_board/<name>.py without comments and docstrings: a board compiles it in its heap."""
+    file = importlib.resources.files(__package__).joinpath("on_board", f"{name}.py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+class Reader:
+    """Takes what a board prints and gives each line that arrived whole, as words; others are counted in ``damaged``."""
+
+    def __init__(self, on_words):
+        self.on_words, self.rest, self.damaged = on_words, b"", 0
+
+    def feed(self, data):
+        *lines, self.rest = (self.rest + data.replace(b"\x04", b"")).split(b"\n")
+        for line in lines:
+            found = _CHECKED.fullmatch(line.rstrip(b"\r"))
+            if found and zlib.crc32(found[1]) & 0xFFFF == int(found[2], 16):
+                self._give(found[1].decode(errors="replace").split(" "))
+            elif line.strip():
+                self.damaged += 1
+        self.rest = self.rest[-(1 << 16) :]
+
+    def _give(self, words):
+        try:
+            self.on_words(words)
+        except (ValueError, IndexError):  # whole, but no line of ours: a board may say anything
+            self.damaged += 1
+
+
+def stream(link, code, on_words, timeout=_BOARD_S):
+    """Runs code on the board and gives the words of each line; returns how many lines arrived damaged.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when the board has stopped as well.    LinkError.    RemoteError.
+    """
+    reader = Reader(on_words)
+    try:
+        link.exec(code, timeout, reader.feed)
+    except KeyboardInterrupt:
+        _regain(link)
+        raise
+    return reader.damaged
+
+
+def _regain(link, restart=False):
+    """Stops what runs on the board and reaches its raw REPL again, from any state."""
+    was_running = link.was_running  # which what is stopped here has nothing to do with
+    link.enter(restart)
+    link.was_running = was_running
+
+
+@dataclass
+class Bench:
+    """A model on a board that waits to be measured.
+
+    Attributes:
+        data: bytes of the file.    model: reference.Model.    heap: dict.    first_us: of a window; None without board.
+    """
+
+    link: object
+    facts: Facts
+    backend: str
+    data: bytes
+    source: str
+    ranges: list
+    model: object
+    heap: dict
+    first_us: int | None
+
+    @property
+    def graph(self):
+        return self.model.graph
+
+
+@contextmanager
+def opened(what, port, inputs="golden", prepare=lambda graph: None):
+    """Gives a Bench with a model on it, which is gone afterwards.
+
+    Args:
+        what: path of a .a8 file here, or a slot name of the board.    prepare: called with the graph of the model, of
+            a file before a board is looked for.
+
+    Raises:
+        MeasureError, DoesNotFitError, LinkError, attn8.ModelError, DataError.
+    """
+    from .. import reference
+    from ..model_file import read_model
+
+    data = read_model(what) if what.endswith(".a8") or Path(what).is_file() else None
+    if data:
+        prepare(reference.parse(data).graph)
+    with open_link(port) as link:
+        facts, package = read_facts(link), check_package(link)
+        if data:
+            source, path = str(what), None
+        else:
+            data, path = _read_slot(link, what)
+            source = f"slot {path}"
+            prepare(reference.parse(data).graph)
+        model = reference.parse(data)
+        try:
+            yield _begin(link, facts, package, data, source, path, model, _ranges(model.graph, inputs))
+        finally:
+            _forget(link)
+
+
+def _read_slot(link, name):
+    """Returns (bytes of the active model of a slot name, path there). Loading it as such would count a boot."""
+    try:
+        active = next((s for s in read_slots(link, name) if s["active"]), None)
+    except RemoteError as error:
+        raise MeasureError(f"{name}: no file here, and no slot name of a board ({error.message})") from None
+    if active is None:
+        raise MeasureError(
+            f"{name}: no file here, and no slot of {link.device} with a model; give a .a8 file, or see attn8 status"
+        )
+    path = f"{name}.{active['slot']}.a8"
+    return link.get(path)[: active["bytes"]], path
+
+
+def _forget(link):
+    """Empties the board's heap again; a cable that is gone was told before."""
+    from .link import LinkError
+
+    try:
+        _regain(link, restart=not link.was_running)  # else close starts its program
+    except LinkError:
+        link.transport.in_raw_repl = False
+
+
+def _ranges(graph, inputs):
+    """Returns [(lowest, number of values)] of each channel for the windows that the board draws."""
+    wide = graph.input_requantize is not None
+    low, n = (-32768, 65535) if wide else (-128, 255)
+    if inputs == "random":
+        return [(low, n)] * graph.n_channels
+    return [(int(a), int(b)) for a, b in zip(graph.golden.low, graph.golden.n_values, strict=True)]
+
+
+def _begin(link, facts, package, data, source, path, model, ranges):
+    """Brings code and model into RAM and returns the Bench."""
+    link.exec(on_board("measure"), timeout=60)
+    try:
+        _fill(link, data, path)
+        link.exec(f"_b = Bench(_m, {ranges!r})", timeout=_BOARD_S)
+        link.exec("_b.m.selftest()", timeout=_BOARD_S)
+        heap = link.eval("_b.free_before, _b.free_after, _b.heap_bytes()", _BOARD_S)
+        first_us = link.eval("_b.one()", _BOARD_S)
+    except RemoteError as error:
+        raise _refused(link, error, len(data), model.arena_bytes) from None
+    heap = {"free_before": heap[0], "free_after": heap[1], "bytes_in_ten_runs": heap[2][0], "stack_bytes": heap[2][1]}
+    backend = link.eval("_b.m.kernels")
+    return Bench(link, facts, backend, data, source, ranges, model, heap, first_us)
+
+
+def _refused(link, error, n_bytes, arena_bytes):
+    """Returns what to raise where the board cannot load the model."""
+    if error.kind == "MemoryError":
+        return DoesNotFitError(
+            f"{link.device}: the model is too big for the heap: {n_bytes:,} bytes for the file, {arena_bytes:,} for "
+            f"the arena ({error.message or 'no room'}); make it smaller (attn8 info tells its bytes)"
+        )
+    if error.kind == "ModelError":
+        return MeasureError(f"{link.device}: the board refuses the model: {error.message}")
+    return error
+
+
+_DECODE = """
+try:
+ from binascii import a2b_base64 as _d
+except ImportError:
+ from ubinascii import a2b_base64 as _d
+"""
+
+
+def _fill(link, data, path):
+    """Brings the bytes of a model into RAM there: over the cable, or from a file of the board."""
+    link.exec(f"{_DECODE}_m = Memory({len(data)})")
+    if path:
+        link.exec(f"_m.read({path!r})", timeout=60)
+    else:
+        for at in range(0, len(data), _PIECE_BYTES):
+            link.exec(f"_m.write(_d({b64encode(data[at : at + _PIECE_BYTES])!r}))")
+    n, (high, low) = link.eval("_m.crc()", 60)
+    if (n, high << 16 | low) != (len(data), zlib.crc32(data)):
+        raise MeasureError(f"{link.device}: the model arrived damaged; check the cable, then try again")
+
+
+class Drawn:
+    """The windows that the board draws, drawn here: each differs from the one before in 32 values."""
+
+    def __init__(self, graph, dtype, ranges):
+        import numpy as np
+
+        self.shape, self.ranges = (graph.n_steps, graph.n_channels), ranges
+        self.values = np.zeros(graph.n_steps * graph.n_channels, dtype)
+        self.x, self.y, self.at = 1, 40504, 0
+        self._draw(len(self.values))
+
+    def _draw(self, n):
+        for _ in range(n):
+            t = (self.x ^ (self.x << 5)) & 65535
+            self.x, y = self.y, self.y
+            self.y = (y ^ (y >> 1)) ^ (t ^ (t >> 3))
+            low, n_values = self.ranges[self.at % len(self.ranges)]
+            self.values[self.at] = low + ((self.y >> 1) * (n_values >> 1) >> 14)
+            self.at = (self.at + 1) % len(self.values)
+
+    def skip(self, n):
+        """Draws n windows that nobody wants."""
+        for _ in range(n):
+            self._draw(_N_NEW)
+
+    def next(self, n):
+        """Returns the next n windows: (n, T, C)."""
+        import numpy as np
+
+        windows = np.empty((n, *self.shape), self.values.dtype)
+        for i in range(n):
+            self._draw(_N_NEW)
+            windows[i] = self.values.reshape(self.shape)
+        return windows
+
+
+class Measured:
+    """Collects the lines of Bench.windows and compares what they say of the outputs with the reference.
+
+    Attributes:
+        runs, loops: lists of microseconds of each window.    n: windows whose line came.    lost: whose line did not.
+        different: of the first window in the first line that differs, else None.    us, calls: in which, of the timer.
+    """
+
+    def __init__(self, bench, wanted, progress):
+        from .. import reference
+
+        self.engine = reference.Reference(bench.data)
+        self.drawn = Drawn(bench.graph, self.engine.dtype, bench.ranges)
+        self.wanted, self.progress = wanted, progress
+        self.runs, self.loops, self.n, self.lost, self.at = [], [], 0, 0, 0
+        self.different, self.us, self.calls, self.hard = None, 0, 0, None
+
+    def take(self, words):
+        if words[0] == "E":
+            self.hard = words[1] == "1"
+        if words[0] != "W":
+            return
+        first, n, high, low, us, calls = map(int, words[1:7])
+        runs, loops = (list(map(int, text.split(","))) for text in words[7:])
+        if not self.at <= first <= first + n <= self.wanted or not len(runs) == len(loops) == n:
+            return
+        if first > self.at:
+            self.drawn.skip(first - self.at)
+            self.lost += first - self.at
+        outputs = self.engine.run(self.drawn.next(n))
+        if zlib.crc32(outputs.tobytes()) != high << 16 | low and self.different is None:
+            self.different = first
+        self.runs, self.loops, self.n, self.at = self.runs + runs, self.loops + loops, self.n + n, first + n
+        self.us, self.calls = self.us + us, self.calls + calls
+        self.progress("windows", self.at, self.wanted)
+
+
+def measure(what, port=None, options=None, say=None, progress=None):
+    """Measures a model on a board.
+
+    Args:
+        what: path of a .a8 file here, or a slot name of the board.    port: see link.open_link.    options: Options.
+        say: called with a sentence.    progress: called with (what is done, steps done, steps in all).
+
+    Returns:
+        dict for JSON: port, machine, firmware, clock_hz, is_computer, backend, source, model, version, id, bytes,
+        inputs, n_windows, wanted, lost, interrupted, run_ms and loop_ms (p50, p95, p99, max, mean: of run alone, and
+        of what a program does with a window, collections included), collector (pause_ms, threshold_bytes,
+        collections), timer (hz, calls, expected, in_interrupt), heap (free_before, free_after, bytes_in_ten_runs,
+        stack_bytes), sampling (rate_hz, n_samples, hop, late, lost, worst_late_ms; or reason), same_bytes
+        (golden_vectors, windows, different: the first of the line that differs, None), data (name, n_windows, wanted,
+        resent, same_bytes, accuracy, macro_f1), energy (meters.energy, or estimate).
+        Times are None where no board made them.
+
+    Raises:
+        MeasureError, DoesNotFitError, LinkError, MeterError, attn8.ModelError, DataError.
+    """
+    options, say = options or Options(), say or (lambda text: None)
+    progress = progress or (lambda what, done, of: None)
+    labelled = []
+    with opened(what, port, options.inputs, lambda graph: _labelled(labelled, options.data, graph, say)) as bench:
+        if bench.facts.is_computer:
+            say(NO_BOARD)
+        found = _head(bench, options)
+        steps = [
+            lambda: _measure_windows(bench, options, found, progress),
+            lambda: found.update(sampling=_sampling(bench, options, progress)),
+            lambda: _measure_data(bench, labelled, found, progress),
+        ]
+        # A meter that is not there is told before the windows; an estimate needs their time.
+        steps.insert(0 if options.meter else 3, lambda: found.update(energy=_energy(bench, options, found, say)))
+        try:
+            for step in steps:
+                step()
+        except KeyboardInterrupt:
+            if not found["n_windows"]:
+                raise
+            found["interrupted"] = True
+    return found
+
+
+def _labelled(labelled, data, graph, say):
+    """Reads the test set, if there is one; before a board is looked for, where that can be."""
+    from ..workflow import labelled_windows
+
+    if data:
+        labelled.append(labelled_windows(graph, data, say))
+
+
+def _head(bench, options):
+    """Returns what is known before anything is measured."""
+    facts, g = bench.facts, bench.graph
+    where = {"port": bench.link.device, "machine": facts.machine, "firmware": facts.firmware}
+    return {
+        **{**where, "clock_hz": facts.clock_hz, "is_computer": facts.is_computer, "backend": bench.backend},
+        **{"source": bench.source, "model": g.name, "version": g.version, "id": bench.model.id},
+        **{"bytes": len(bench.data), "inputs": options.inputs, "n_windows": 0, "wanted": 0, "lost": 0},
+        **{"interrupted": False, "run_ms": None, "loop_ms": None, "collector": None, "timer": None},
+        **{"heap": bench.heap, "sampling": None, "data": None, "energy": None},
+        "same_bytes": {"golden_vectors": len(g.golden.vectors), "windows": 0, "different": None},
+    }
+
+
+def _n_windows(bench, wanted):
+    if wanted is not None:
+        return wanted
+    return min(_MOST_WINDOWS, max(_FEWEST_WINDOWS, int(_WINDOWS_S * 1e6 / max(1, bench.first_us))))
+
+
+def _measure_windows(bench, options, found, progress):
+    """Runs the windows, and writes down what came, also where Ctrl-C ends it."""
+    measured = Measured(bench, _n_windows(bench, options.windows), progress)
+    in_line = max(1, min(_LINE_WINDOWS, int(_LINE_S * 1e6 / max(1, bench.first_us))))
+    pause = bench.link.eval("_b.pause_us()", 60)
+    code = f"_b.windows({measured.wanted}, {in_line}, {options.timer_hz})"
+    try:
+        stream(bench.link, code, measured.take)
+        measured.lost += measured.wanted - measured.at
+    except RemoteError as error:
+        raise no_timer(bench, options.timer_hz, error) from None
+    finally:
+        _write_down(bench, options, found, measured, *pause)
+    if measured.n == 0:
+        raise MeasureError(f"{bench.link.device}: no line arrived whole; check the cable, then try again")
+
+
+def no_timer(bench, timer_hz, error):
+    """Returns what to raise for a RemoteError of code that a timer interrupts."""
+    if timer_hz and error.kind in ("ImportError", "ValueError", "AttributeError"):
+        return MeasureError(
+            f"{bench.link.device}: {bench.facts.firmware} there makes no timer interrupt of {timer_hz} Hz "
+            f"({error.message}); leave out --timer"
+        )
+    return error
+
+
+def _write_down(bench, options, found, measured, pause_us, threshold_bytes):
+    found.update(n_windows=measured.n, wanted=measured.wanted, lost=measured.lost)
+    found["same_bytes"].update(windows=measured.n, different=measured.different)
+    if bench.facts.is_computer or not measured.n:
+        return
+    beside = [loop - run for run, loop in zip(measured.runs, measured.loops, strict=True)]
+    found.update(run_ms=percentiles(measured.runs), loop_ms=percentiles(measured.loops))
+    n = sum(us > pause_us / 2 for us in beside)
+    found["collector"] = {"pause_ms": pause_us / 1000, "threshold_bytes": threshold_bytes, "collections": n}
+    if options.timer_hz:
+        expected = options.timer_hz * measured.us / 1e6
+        found["timer"] = {"hz": options.timer_hz, "calls": measured.calls, "expected": round(expected)}
+        found["timer"]["in_interrupt"] = measured.hard
+
+
+def percentiles(microseconds):
+    """Returns p50, p95, p99 (nearest rank), max and mean of a list, in milliseconds."""
+    ordered = sorted(microseconds)
+    ranks = {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] / 1000 for p in (50, 95, 99)}
+    return {**ranks, "max": ordered[-1] / 1000, "mean": sum(ordered) / len(ordered) / 1000}
+
+
+def _sampling(bench, options, progress):
+    """Returns how a loop keeps the file's sample rate: dict, with ``reason`` where it was not measured; None where no
+    board would."""
+    g = bench.graph
+    if bench.facts.is_computer:
+        return None
+    if not 0 < g.sample_rate_hz <= _MOST_RATE_HZ:
+        rate = f"{g.sample_rate_hz:g} Hz come in buffers, not in a loop" if g.sample_rate_hz else "the file has no rate"
+        return {"reason": rate}
+    hop = g.hop or g.n_steps
+    n = max(2, int(min(max(4 * hop, g.sample_rate_hz), _SAMPLING_S * g.sample_rate_hz, _MOST_SAMPLES)))
+    progress("sampling", 0, n)
+    steps, gaps, counts = {}, {}, []
+
+    def take(words):
+        if words[0] == "S":
+            for name, text in ((steps, words[2]), (gaps, words[3])):
+                name.update(enumerate(map(int, text.split(",")), int(words[1])))
+        elif words[0] == "L":
+            counts[:] = map(int, words[1:3])
+
+    stream(bench.link, f"_b.sampling({g.sample_rate_hz!r}, {n}, {hop}, {options.timer_hz})", take)
+    if len(steps) < n or not counts:
+        raise MeasureError(f"{bench.link.device}: lines of the sampling arrived damaged; check the cable")
+    late = max(lateness([steps[i] for i in range(n)], [gaps[i] for i in range(n)], g.sample_rate_hz))
+    head = {"rate_hz": g.sample_rate_hz, "n_samples": n, "hop": hop}
+    return {**head, "late": counts[0], "lost": counts[1], "worst_late_ms": late / 1000}
+
+
+def lateness(steps_us, gaps, rate_hz):
+    """Returns by how many microseconds each sample was read after its place on the grid of the first."""
+    found, t, k = [], 0, 0
+    for i, (step, gap) in enumerate(zip(steps_us, gaps, strict=True)):
+        t, k = t + step, k + (1 + gap if i else 0)
+        found.append(t - k * 1e6 / rate_hz)
+    return found
+
+
+def _measure_data(bench, labelled, found, progress):
+    """Pushes the test set to the board, window by window, and compares labels and outputs."""
+    if not labelled:
+        return
+    from ..evaluate import scores
+
+    x, y, name = labelled[0]
+    outputs, resent = [], 0
+    try:
+        for window in x:
+            got, tries = _answered(bench.link, window.tobytes(), len(bench.graph.labels))
+            outputs, resent = [*outputs, got], resent + tries
+            progress("test set", len(outputs), len(x))
+    finally:
+        if outputs:
+            found["data"] = _compared(bench, outputs, x, y, name, resent, scores)
+
+
+def _answered(link, window, n_outputs):
+    """Returns (outputs of a window that is pushed, how often it was sent again)."""
+    pieces = [b64encode(window[at : at + _PIECE_BYTES]) for at in range(0, len(window), _PIECE_BYTES)]
+    for again in range(_TRIES):
+        for piece in pieces[:-1]:
+            link.exec(f"_b.receive(_d({piece!r}))")
+        (high, low), outputs = link.eval("_b.answer()", _BOARD_S, f"_b.receive(_d({pieces[-1]!r}))")
+        if high << 16 | low == zlib.crc32(window) and len(outputs) == n_outputs:
+            return outputs, again
+    raise MeasureError(f"{link.device}: a window arrived damaged {_TRIES} times; check the cable, then try again")
+
+
+def _compared(bench, outputs, x, y, name, resent, scores):
+    import numpy as np
+
+    from .. import reference
+
+    got, n = np.array(outputs, np.int8), len(outputs)
+    expected = reference.Reference(bench.data).run(x[:n])
+    figures = scores(y[:n], got.argmax(1), len(bench.graph.labels))
+    same = int((got == expected).all(1).sum())
+    head = {"name": name, "n_windows": n, "wanted": len(x), "resent": resent, "same_bytes": same}
+    return {**head, "accuracy": float(figures["accuracy"]), "macro_f1": float(figures["macro_f1"])}
+
+
+def _energy(bench, options, found, say):
+    """Returns the energy of a window, from a meter or as an estimate; None where no board takes it."""
+    if bench.facts.is_computer:
+        return None
+    if options.meter is None:
+        return estimate(bench.facts, found["run_ms"]["mean"])
+    meter, link, got = options.meter, bench.link, {"i": [], "b": []}
+    link.exec(on_board("energy"), timeout=60)
+    meter.start(link)
+
+    def take(words):
+        if words[0] in ("I", "B", "D"):
+            meter.mark(words[0])
+        if words[0] == "D":
+            got["D"] = list(map(int, words[1:3]))
+        elif words[0] in ("i", "b"):
+            got[words[0]] += [tuple(map(int, pair.split(","))) for pair in words[1:]]
+
+    ms = round(meter.phase_s * 1000)
+    say(f"energy: {2 * meter.phase_s:.0f} s, half of them with nothing to do")
+    damaged = stream(link, f"energy(_b, {ms}, {ms}, {options.marker!r}, {meter.on_board})", take)
+    if damaged or "D" not in got:
+        raise MeasureError(f"{link.device}: lines of the energy arrived damaged; check the cable, then try again")
+    n, busy_ms = got["D"]
+    return meter.stop(Run(meter.phase_s, busy_ms / 1000, n, got["i"], got["b"]))
+
+
+def estimate(facts, ms):
+    """Returns what the table of boards says that a window takes, as a dict; None for a board that is not in it."""
+    from .energy import window_energy_uj
+
+    board = known_board(facts)
+    if board is None:
+        return None
+    value, how = window_energy_uj(board, ms)
+    return {"window_uj": value, "window_ms": ms, "how": how, "board": board.name, "estimate": True}
+
+
+def known_board(facts):
+    """Returns the Board of the table that a firmware's name of its board means, else None."""
+    name, _, chip = facts.machine.partition(" with ")
+    stock = {"micropython": "MicroPython", "circuitpython": "CircuitPython"}.get(facts.implementation)
+    for board in BOARDS.values():
+        title = re.split(r",| with ", board.title)[0]
+        generic = name.startswith("Generic ") and "GENERIC" in board.title and title.replace("-", "") == chip
+        if board.firmware == stock and board.arch == facts.arch and (title == name or generic):
+            return board
+    return None
+
+
+def same_bytes(found):
+    """Says whether a board gave the reference's bytes on every window that it ran."""
+    data = found["data"]
+    return found["same_bytes"]["different"] is None and (data is None or data["same_bytes"] == data["n_windows"])
+
+
+def render(found):
+    """Returns the lines that ``attn8 bench --port`` prints."""
+    lines = [*_head_lines(found), *_time_lines(found), _heap_line(found["heap"]), *_sampling_line(found)]
+    lines += [_same_line(found), *_data_line(found["data"]), *_energy_lines(found["energy"])]
+    return "\n".join(lines)
+
+
+def _head_lines(found):
+    clock = f", {found['clock_hz'] / 1e6:.0f} MHz" if found["clock_hz"] and not found["is_computer"] else ""
+    what = f"'{found['model']}' v{found['version']} {found['id']}"
+    return [
+        f"board       {found['machine']}, {found['firmware']}{clock}, {found['backend']}",
+        f"model       {what}, {found['bytes']:,} bytes, {found['source']}",
+    ]
+
+
+def _time_lines(found):
+    n = f"{found['n_windows']:,} windows, {found['inputs']} values"
+    n += f", {found['lost']:,} lost on the cable" if found["lost"] else ""
+    n += f" of {found['wanted']:,}: stopped" if found["interrupted"] else ""
+    if found["run_ms"] is None:
+        return [f"times       {NO_BOARD} ({n})"]
+    keys = ("p50", "p95", "p99", "max", "mean")
+    lines = [f"ms{'':10}" + "".join(f"{key:>9}" for key in keys) + f"   {n}"]
+    for name, what in (("run", "run alone"), ("loop", "run, decide, a line of text; the collector on")):
+        lines.append(f"{name:12}" + "".join(f"{found[f'{name}_ms'][key]:9.3f}" for key in keys) + f"   {what}")
+    gc, timer = found["collector"], found["timer"]
+    every = f", one for {gc['threshold_bytes']:,} bytes of garbage" if gc["threshold_bytes"] else ""
+    lines.append(f"collector   {gc['pause_ms']:.3f} ms a collection{every}: {gc['collections']:,} in these windows")
+    if timer:
+        how = "in the interrupt" if timer["in_interrupt"] else "scheduled"
+        lines.append(f"timer       {timer['hz']:,} Hz, {timer['calls']:,} calls of {timer['expected']:,}, {how}")
+    return lines
+
+
+def _heap_line(heap):
+    stack = "" if heap["stack_bytes"] is None else f"; {heap['stack_bytes']:,} bytes of C stack where run is called"
+    ten = heap["bytes_in_ten_runs"]
+    return (
+        f"heap        {heap['free_before']:,} bytes free, {heap['free_after']:,} with the model, "
+        f"{ten:,} allocated by ten runs{stack}"
+    )
+
+
+def _sampling_line(found):
+    s = found["sampling"]
+    if s is None:
+        return []
+    if "reason" in s:
+        return [f"sampling    not measured: {s['reason']}"]
+    return [
+        f"sampling    {s['rate_hz']:g} Hz, a window every {s['hop']}: {s['late']} late and {s['lost']} lost of "
+        f"{s['n_samples'] + s['lost']:,} samples, at most {s['worst_late_ms']:.3f} ms late"
+    ]
+
+
+def _same_line(found):
+    same, golden = found["same_bytes"], found["same_bytes"]["golden_vectors"]
+    if same["different"] is None:
+        return f"same bytes  yes: {golden} golden vectors and {same['windows']:,} windows as the reference"
+    return f"same bytes  NO: from window {same['different']:,} on the outputs differ from the reference"
+
+
+def _data_line(data):
+    if not data:
+        return []
+    part = f" of {data['wanted']:,}" if data["n_windows"] < data["wanted"] else ""
+    same = "as" if data["same_bytes"] == data["n_windows"] else f"only {data['same_bytes']:,} as"
+    return [
+        f"accuracy    {data['accuracy']:.1%}, macro-F1 {data['macro_f1']:.3f}, {data['n_windows']:,}{part} windows of "
+        f"{data['name']} run there, {same} the reference"
+    ]
+
+
+def _energy_lines(energy):
+    if energy is None:
+        return []
+    if energy["estimate"]:
+        return [f"energy      {energy['window_uj']:,.0f} uJ a window, an {energy['how']}"]
+    below = ", below what this meter tells" if energy["below_resolution"] else ""
+    return [
+        f"energy      {energy['window_uj']:,.1f} uJ a window of {energy['window_ms']:.2f} ms, of which "
+        f"{energy['above_idle_uj']:,.1f} ± {energy['error_uj']:,.1f} above doing nothing{below}",
+        f"power       {energy['busy_mw']:.2f} mW with windows, {energy['idle_mw']:.2f} mW with nothing to do: "
+        f"{energy['how']}",
+    ]
