@@ -7,6 +7,7 @@ from ..errors import Attn8Error, ToolMissingError
 from . import BoardError, bench, board, boards, energy, heap, table
 
 FITS, TIGHT, NOT = "fits", "tight", "does not fit"
+_SAID = {FITS: FITS, TIGHT: "is tight", NOT: NOT}
 TIGHT_SHARE = 0.8  # of a budget
 MAX_EMULATED_MACS = 4_000_000  # of a window: half a minute
 _LOG_BYTES = 64  # the records behind a model in its slot
@@ -149,21 +150,24 @@ def _heap_parts(data, model, target, use, cost, modules):
     in_rom = use.rom and use.backend != "python"  # whose kernels copy weights from ROM
     for what, n, largest in rows:
         if not (what == "file" and in_rom):
-            n += {"objects": _rare(model, cost), "stream": cost["stream_bytes"].value}.get(what, 0)
+            n += {"objects": rare_bytes(model, cost), "stream": cost["stream_bytes"].value}.get(what, 0)
             parts.append(_part(what, n, "computed", "counted object by object from the file", largest))
-    copies = 0 if in_rom else cost["loading_files"].value
-    loading, how, source = cost["loading_bytes"].value + copies * len(data), cost["loading_bytes"].how, _loading(cost)
-    return [*parts, _part(LOADING, loading, how, source)]
+    arena_bytes = next(n for what, n, _ in rows if what == "arena")
+    return [*parts, _loading(cost, 0 if in_rom else len(data), arena_bytes)]
 
 
-def _rare(model, cost):
+def _loading(cost, file_bytes, arena_bytes):
+    """Returns the part that loading takes at most on top of what it leaves."""
+    fixed, files, arenas = (cost[f"loading_{what}"] for what in ("bytes", "files", "arenas"))
+    n = fixed.value + files.value * file_bytes + arenas.value * arena_bytes
+    said = f"{fixed.value:,} bytes, {files.value} files and {arenas.value} arenas; {fixed.source}"
+    return _part(LOADING, n, fixed.how, said)
+
+
+def rare_bytes(model, cost):
     """Returns what the first load leaves besides the model: names, and the kernels of LayerNorm."""
     norm = any(isinstance(op, graph.LayerNorm) for op in model.graph.ops)
     return cost["first_load_bytes"].value + (cost["norm_bytes"].value if norm else 0)
-
-
-def _loading(cost):
-    return f"{cost['loading_bytes'].source}, and {cost['loading_files'].value} times the file"
 
 
 def _native_bytes(model, target, use):
@@ -181,7 +185,8 @@ def _heap(target, parts):
     """The heap that is needed at once: what stays, with the larger of what loading and a stream add."""
     adds = {p["what"]: p["bytes"] for p in parts if p["what"] in (LOADING, "stream")}
     needed = sum(p["bytes"] for p in parts) - (min(adds.values()) if len(adds) == 2 else 0)
-    return _budget("heap", needed, target.figures["heap_bytes"], parts)
+    held = sum(p["bytes"] for p in parts if p["what"] != LOADING)
+    return {**_budget("heap", needed, target.figures["heap_bytes"], parts), "held_bytes": held}
 
 
 def _piece(target, parts):
@@ -316,7 +321,7 @@ def _verdict(data, target, use, budgets):
     if verdict == FITS:
         return {"verdict": verdict, "reason": f"the tightest budget is {reason}", "advice": []}
     short = [b["what"] for b in budgets if b["verdict"] == verdict]
-    said = {TIGHT: f"more than {TIGHT_SHARE:.0%} of a budget", NOT: "there is not as much"}[verdict]
+    said = {TIGHT: f"more than {100 * TIGHT_SHARE:.0f} % of a budget", NOT: "there is not as much"}[verdict]
     return {"verdict": verdict, "reason": f"{reason}: {said}", "advice": _advice(data, target, use, short)}
 
 
@@ -390,8 +395,10 @@ def render(found):
         rows.add_row(b["what"], *numbers, b["how"], b["budget_how"], style="bold")
         for part in b["parts"] if len(b["parts"]) > 1 else ():
             rows.add_row(f"  {part['what']}", f"{part['bytes']:,}", "", "", part["how"], "")
+        if "held_bytes" in b:
+            rows.add_row("  all that stays", f"{b['held_bytes']:,}", "", "", b["how"], "")
     name = f"'{found['model']}'" + (f" v{found['version']}" if found["version"] else "")
-    head = f"{found['board']}: {name} as {found['backend']} code {found['verdict']}: {found['reason']}"
+    head = f"{found['board']}: {name} as {found['backend']} code {_SAID[found['verdict']]}: {found['reason']}"
     return Group(Text(head, style="bold"), "", rows, "", *(Text(line) for line in _lines(found)))
 
 
@@ -401,7 +408,7 @@ def _lines(found):
     lines = [f"time    {at_least}{_ms(latency['ms'])} a {latency['per']}, {latency['how']}: {latency['source']}"]
     if found["hop_ms"] is None:
         lines.append("        the file does not tell its sample rate: --every MS says how often it is to run")
-    lines.append(f"energy  {at_least}{found['energy_uj']:,.0f} uJ a {latency['per']}, {found['energy_source']}")
+    lines.append(f"energy  {at_least}{found['energy_uj'] / 1000:,.3g} mJ a {latency['per']}, {found['energy_source']}")
     if battery:
         at_most = "at most " if at_least else ""
         days, awake = (f"{battery[key]:,.1f}" for key in ("days", "awake_days"))

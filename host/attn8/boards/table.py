@@ -29,7 +29,7 @@ _COSTS = {
     "natmod": {"flash_bytes": (int, 256, 1 << 24)},
     "heap": {
         **{"import_bytes": (int, 256, 1 << 20), "first_load_bytes": (int, 0, 1 << 20)},
-        **{"loading_bytes": (int, 0, 1 << 20), "loading_files": (int, 0, 4)},
+        **{"loading_bytes": (int, 0, 1 << 20), "loading_files": (int, 0, 8), "loading_arenas": (int, 0, 8)},
         **{"norm_bytes": (int, 0, 1 << 20), "stream_bytes": (int, 0, 1 << 20)},
     },
 }

@@ -56,10 +56,7 @@ def bench(output, file, kernels, sizes, board):
     click.option("--portable", is_flag=True, help="A native module built with --portable."),
 )
 def fit(output, file, board, backend, every, battery, stream, packed, rom, portable):
-    """Say whether a model fits a board: flash, heap, time, energy, each number with how it is known. 3: it does not.
-
-    Nothing is plugged in for this. The board itself knows its free heap: install and deploy ask it.
-    """
+    """Say whether a model fits a board, with nothing plugged in; install and deploy ask the board itself. 3: no."""
     from ..model_file import read_model
     from ..progress import counted
     from . import DoesNotFitError
