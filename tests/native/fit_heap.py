@@ -5,14 +5,15 @@ attn8/_viper.mpy it is bytecode.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from attn8 import reference, stream  # noqa: E402
-from attn8.boards import fit, heap, table  # noqa: E402
-from attn8.config import shipped_model_path  # noqa: E402
-from models import Shape, build_model  # noqa: E402
+from attn8 import reference, stream
+from attn8.boards import fit, heap, table
+from attn8.config import shipped_model_path
+from models import Shape, build_model
 
 CAUSAL = Shape(
     **{"n_steps": 64, "n_channels": 6, "stride": 4, "kernel": 5, "pad_left": 2, "heads": 4, "head_size": 8},
@@ -24,6 +25,7 @@ LARGE = Shape(
     n_outputs=10,
 )
 SOURCE = Path(__file__).with_name("board_heap.py").read_text(encoding="utf-8")
+SHIFTS = (0, 1000, 2500)
 
 
 def models():
@@ -50,22 +52,34 @@ def read(output):
     return words[1], int(words[2]), int(words[3]), int(words[4]) if words[5] == "True" else None
 
 
+def least(ask):
+    """Returns (back end, the least of each number) of what ``ask(shift)`` reads on some layouts of the heap."""
+    rows = [ask(shift) for shift in SHIFTS]
+    numbers = (tuple(row[i] for row in rows) for i in (1, 2, 3))
+    return rows[0][0], [min(values) if None not in values else None for values in numbers]
+
+
 def main(port):
-    """Prints a line a model."""
+    """Prints a line a model. Returns 0 if each prediction is at most 10 % too high and 2 % too low."""
     from attn8.boards.link import open_link
 
     worst = []
     for name, data in models().items():
         with open_link(port) as link:
             link.put(data, f"/{name}")
-            link.restart()
-            backend, *measured = read(link.exec(f"{SOURCE}\nmeasure({name!r}, {name == 'causal.a8'})", 300))
+            backend, measured = least(partial(_asked, link, name))
             code = link.stat("/lib/_attn8.mpy")
         said = predicted(data, backend, "m0plus", code[1] if code else 0)
-        off = 100 * (sum(said[:2]) / sum(measured[:2]) - 1)
-        worst.append(off)
-        print(f"{backend} {name}: predicted {said}, measured {tuple(measured)}, import and load {off:+.1f} %")
+        worst.append(100 * (sum(said[:2]) / sum(measured[:2]) - 1))
+        print(
+            f"{backend} {name}: predicted {said}, measured {measured}, import and load {worst[-1]:+.1f} %", flush=True
+        )
     return 0 if all(-2 <= off <= 10 for off in worst) else 1
+
+
+def _asked(link, name, shift):
+    link.restart()
+    return read(link.exec(f"{SOURCE}\nmeasure({name!r}, {name == 'causal.a8'}, {shift})", 300))
 
 
 if __name__ == "__main__":

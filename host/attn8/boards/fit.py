@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from .. import graph, reference, stream
+from .. import graph, profile, reference, stream
 from ..errors import Attn8Error, ToolMissingError
 from . import BoardError, bench, board, boards, energy, heap, table
 
@@ -69,7 +69,7 @@ def fit(data, board_name, use=None, progress=None, counts=None):
     found = {
         **{"board": target.name, "title": target.title, "processor": target.processor, "firmware": target.firmware},
         **{"backend": use.backend, "model": g.name, "version": g.version, "model_bytes": len(data)},
-        **{"macs": model.macs, "budgets": budgets, "latency": latency, "hop_ms": hop_ms},
+        **{"macs": profile.macs(data)[0], "budgets": budgets, "latency": latency, "hop_ms": hop_ms},
         **_energy(target, latency["ms"], hop_ms, use),
     }
     return {**found, **_verdict(data, target, use, budgets)}
@@ -243,7 +243,7 @@ def _latency(data, model, target, use, hop_ms, progress, counts, worth_it):
     found = None
     if use.backend == "native" and not use.portable and worth_it:
         found = _counted(data, model, target, use, hop, progress, counts)
-    ms, how, source = found or _from_macs(model, target, use, hop)
+    ms, how, source = found or _from_macs(data, model, target, use, hop)
     return {"ms": ms, "per": per, "how": how, "source": source}
 
 
@@ -275,11 +275,11 @@ def _counted(data, model, target, use, hop, progress, counts):
     return 1000 * count / target.clock_hz, how, said
 
 
-def _from_macs(model, target, use, hop):
+def _from_macs(data, model, target, use, hop):
     """Returns (ms, how, source) from cycles a multiply-accumulate that were measured, or that it takes at least."""
     from ..device.repl import CYCLES_PER_MAC
 
-    macs = model.macs * (hop / model.graph.n_steps if use.stream else 1)
+    macs = profile.macs(data)[0] * (hop / model.graph.n_steps if use.stream else 1)
     name = use.backend
     if name == "native":
         name += f" {target.arch}" + (" portable" if use.portable else "")
