@@ -242,6 +242,12 @@ def test_emulated_cycles_are_taken_where_there_are_some(shipped, monkeypatch):
     assert (found["ms"], found["how"], found["source"]) == (10.0, "emulated", "emulated cycles")
 
 
+def test_counted_instructions_are_no_time_but_a_bound(shipped, monkeypatch):
+    monkeypatch.setattr(fit, "bench", lambda *_: {"instructions": 1_600_000, "source": "unicorn", "stream": None})
+    found = fit.fit(shipped, "esp32c3")["latency"]
+    assert (found["ms"], found["how"]) == (10.0, "lower bound") and "at most one a cycle" in found["source"]
+
+
 def test_cycles_are_counted_once_for_boards_of_one_processor(shipped, monkeypatch):
     calls = []
     monkeypatch.setattr(fit, "bench", lambda data, name, *_: calls.append(name) or _missing())
