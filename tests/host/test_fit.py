@@ -216,6 +216,12 @@ def test_packed_weights_are_left_out_first_where_memory_is_short(monkeypatch):
     assert found["verdict"] == NOT and found["advice"][0].startswith("leave out --packed")
 
 
+def test_what_was_measured_on_micropython_is_assumed_for_circuitpython(shipped):
+    parts = {p["what"]: p["how"] for p in budget(fit.fit(shipped, NAMES[-1]), "heap")["parts"]}
+    assert parts["import attn8"] == parts[fit.LOADING] == "assumed"
+    assert {p["what"]: p["how"] for p in budget(fit.fit(shipped, "pico"), "heap")["parts"]}["import attn8"] == "run"
+
+
 def test_the_portable_module_takes_less(shipped):
     small, usual = (budget(fit.fit(shipped, "pico", Use(portable=p)), "heap") for p in (True, False))
     assert usual["held_bytes"] - small["held_bytes"] > 8000  # code and arena
@@ -228,6 +234,7 @@ def test_the_portable_module_takes_less(shipped):
 def test_a_time_from_instructions_is_a_lower_bound_and_says_so(name, shipped):
     found = fit.fit(shipped, name)
     assert found["latency"]["how"] == "lower bound"
+    assert found["reason"].endswith("of the time only a lower bound is known")
     assert any(line.startswith("time    at least") for line in fit._lines(found))
 
 

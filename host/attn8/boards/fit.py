@@ -142,7 +142,7 @@ def _heap_parts(data, model, target, use, cost, modules):
     """Returns the parts of the heap in the order in which they are taken."""
     own, imported = target.figures["heap_own_bytes"], cost["import_bytes"]
     parts = [_part(f"{target.firmware}'s own", own.value, own.how, own.source)]
-    parts.append(_part("import attn8", imported.value, imported.how, imported.source))
+    parts.append(_part("import attn8", imported.value, *_known(target, imported.how, imported.source)))
     if use.backend == "native":
         code = _natmod(target, use, modules)
         parts.append(_part("native code", heap.rounded(code.value), code.how, code.source, code.value))
@@ -153,15 +153,21 @@ def _heap_parts(data, model, target, use, cost, modules):
             n += {"objects": rare_bytes(model, cost), "stream": cost["stream_bytes"].value}.get(what, 0)
             parts.append(_part(what, n, "computed", "counted object by object from the file", largest))
     arena_bytes = next(n for what, n, _ in rows if what == "arena")
-    return [*parts, _loading(cost, 0 if in_rom else len(data), arena_bytes)]
+    return [*parts, _loading(target, cost, 0 if in_rom else len(data), arena_bytes)]
 
 
-def _loading(cost, file_bytes, arena_bytes):
+def _known(target, how, source):
+    """Returns (how, source) of what was measured on MicroPython."""
+    same = target.firmware == "MicroPython"
+    return (how, source) if same else ("assumed", f"as on MicroPython from .mpy files: {source}")
+
+
+def _loading(target, cost, file_bytes, arena_bytes):
     """Returns the part that loading takes at most on top of what it leaves."""
     fixed, files, arenas = (cost[f"loading_{what}"] for what in ("bytes", "files", "arenas"))
     n = fixed.value + files.value * file_bytes + arenas.value * arena_bytes
     said = f"{fixed.value:,} bytes, {files.value} files and {arenas.value} arenas; {fixed.source}"
-    return _part(LOADING, n, fixed.how, said)
+    return _part(LOADING, n, *_known(target, fixed.how, said))
 
 
 def rare_bytes(model, cost):
@@ -318,11 +324,14 @@ def _verdict(data, target, use, budgets):
     worst = max(budgets, key=lambda b: b["share"])
     verdict = max((b["verdict"] for b in budgets), key=(FITS, TIGHT, NOT).index)
     reason = f"{worst['what']} {_amount(worst, 'needed')} of {_amount(worst, 'budget')}, {_percent(worst['share'])}"
+    if verdict == NOT:
+        reason += ": there is not as much"
+    elif any(b["how"] == _LOWER_BOUND for b in budgets):
+        reason += "; of the time only a lower bound is known"
     if verdict == FITS:
         return {"verdict": verdict, "reason": f"the tightest budget is {reason}", "advice": []}
     short = [b["what"] for b in budgets if b["verdict"] == verdict]
-    said = {TIGHT: f"more than {100 * TIGHT_SHARE:.0f} % of a budget", NOT: "there is not as much"}[verdict]
-    return {"verdict": verdict, "reason": f"{reason}: {said}", "advice": _advice(data, target, use, short)}
+    return {"verdict": verdict, "reason": reason, "advice": _advice(data, target, use, short)}
 
 
 def _advice(data, target, use, short):

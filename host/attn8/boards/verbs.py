@@ -56,7 +56,7 @@ def bench(output, file, kernels, sizes, board):
     click.option("--portable", is_flag=True, help="A native module built with --portable."),
 )
 def fit(output, file, board, backend, every, battery, stream, packed, rom, portable):
-    """Say whether a model fits a board, with nothing plugged in; install and deploy ask the board itself. 3: no."""
+    """Say whether a model fits a board (tight: over 80 % of something; exit 3: no); install, deploy ask a real one."""
     from ..model_file import read_model
     from ..progress import counted
     from . import DoesNotFitError
