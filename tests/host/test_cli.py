@@ -15,6 +15,7 @@ VERBS = [
     *("demo", "train", "quantize", "pack", "evaluate", "report", "check", "info", "run", "data", "new"),
     *("bench", "build-native", "devices", "install", "deploy", "rollback", "status", "repl", "test"),
     *("capture", "monitor"),
+    *("bench", "fit", "build-native", "devices", "install", "deploy", "rollback", "status", "repl", "test"),
 ]
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
 

@@ -24,6 +24,16 @@ _FIGURES = {  # type, lowest and highest value
     "deep_sleep_ma": (float, 0.0001, 2000.0),
 }
 
+_COSTS = {
+    "package": {"flash_bytes": (int, 4096, 1 << 24)},
+    "natmod": {"flash_bytes": (int, 256, 1 << 24)},
+    "heap": {
+        **{"import_bytes": (int, 256, 1 << 20), "first_load_bytes": (int, 0, 1 << 20)},
+        **{"loading_bytes": (int, 0, 1 << 20), "loading_files": (int, 0, 8), "loading_arenas": (int, 0, 8)},
+        **{"norm_bytes": (int, 0, 1 << 20), "stream_bytes": (int, 0, 1 << 20)},
+    },
+}
+
 
 class TableError(BoardError):
     """The table of boards is not what it must be; the text says where."""
@@ -41,6 +51,19 @@ class Figure:
 def read(path=FILE):
     """Returns {name: ({text: str}, {figure: Figure})} of the boards. Raises TableError."""
     return {name: _board(f"boards.{name}", row) for name, row in section(path, "boards").items()}
+
+
+def read_costs(path=FILE):
+    """Returns {kind: {name: {figure: Figure}}} of what attn8 itself takes: package, natmod, heap. Raises TableError."""
+    return {
+        kind: {name: _costs(f"{kind}.{name}", row, kind) for name, row in section(path, kind).items()}
+        for kind in _COSTS
+    }
+
+
+def _costs(where, row, kind):
+    keys(where, row, {*_COSTS[kind]})
+    return {key: figure(f"{where}.{key}", row[key], *limits) for key, limits in _COSTS[kind].items()}
 
 
 def section(path, name):

@@ -106,6 +106,36 @@ def _seconds(text):
 
 
 @verb(
+    "fit",
+    "attn8 fit gesture.a8 --board pico --battery 500\n  attn8 fit gesture.a8 --board all",
+    model_file,
+    click.option("--board", required=True, help="Board of the table, or all for one line each."),
+    click.option("--backend", type=click.Choice(["native", "viper", "python"]), help="By default the fastest there."),
+    click.option(
+        "--every", type=float, metavar="MS", help="From one prediction to the next; by default as in training."
+    ),
+    click.option("--battery", type=float, metavar="MAH", help="Also tell the days on a lithium cell."),
+    click.option("--stream", is_flag=True, help="Samples as they come, in place of windows."),
+    click.option("--packed", is_flag=True, help="A stream with packed weights."),
+    click.option("--rom", is_flag=True, help="The file lies in ROMFS or a frozen module, not in the heap."),
+    click.option("--portable", is_flag=True, help="A native module built with --portable."),
+)
+def fit(output, file, board, backend, every, battery, stream, packed, rom, portable):
+    """Say whether a model fits a board (tight: over 80 % of something; exit 3: no); install, deploy ask a real one."""
+    from ..model_file import read_model
+    from ..progress import counted
+    from . import DoesNotFitError
+    from . import fit as fits
+
+    use, data = fits.Use(backend, every, battery, stream, packed, rom, portable), read_model(file)
+    with counted("emulating", output.progress) as progress:
+        found = fits.fit_all(data, use, progress) if board == "all" else fits.fit(data, board, use, progress)
+    output.result(found, fits.render_all if board == "all" else fits.render)
+    if found["verdict"] == fits.NOT:
+        raise DoesNotFitError(f"{file}: {found['reason']}")
+
+
+@verb(
     "build-native",
     "attn8 build-native --mpy-dir ~/micropython --arch armv6m --arch xtensawin",
     click.option("--mpy-dir", required=True, type=click.Path(), help="Source tree of MicroPython or CircuitPython."),
