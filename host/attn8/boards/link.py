@@ -136,15 +136,15 @@ def _open(device):
             transport.serial.fd = transport.serial.fileno()
         return transport
     except (TransportError, serial.SerialException, OSError, ValueError):
-        raise LinkError(_why_closed(device)) from None
+        raise LinkError(why_closed(device)) from None
 
 
 def _print_nothing(*_):
     """In place of print in mpremote, which shows what it got before it raises: stdout is for results."""
 
 
-def _why_closed(device):
-    """Returns the sentence for a device that cannot be opened."""
+def why_closed(device):
+    """Returns the sentence for a device path or URL that cannot be opened."""
     if "://" in device:
         return f"{device}: nobody answers there; check host and port, expected socket://HOST:PORT"
     if os.name != "nt":
