@@ -249,12 +249,13 @@ def _boot_drive(path, firmware, port, named, erase, say):
         device = find_device(port)
     except LinkError as error:
         raise LinkError(f"no boot drive of an {firmware.family.chip}, and {error}; or {uf2_drive.BUTTON}") from None
+    ignored = () if named else {there.path for there in uf2_drive.drives()}
     with open_link(device, restart=False) as link:
         _check_running(path, firmware, link, erase)
         say(f"{device}: restarting into its bootloader")
         with contextlib.suppress(LinkError):  # the port goes away
             link.exec(_BOOTLOADER, _BOOTLOADER_S)
-    found = uf2_drive.find_drive(firmware.family, named, uf2_drive.DRIVE_S)
+    found = uf2_drive.find_drive(firmware.family, named, uf2_drive.DRIVE_S, ignored)
     if not found:
         raise LinkError(
             f"{device}: no boot drive appeared within {uf2_drive.DRIVE_S} s; where nothing mounts drives by itself, "

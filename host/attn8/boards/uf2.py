@@ -220,9 +220,7 @@ def _check_boot(image, family):
         if marker == _BOOT_BLOCK and item & 0xFF == _IMAGE_TYPE:
             core = {0: "arm", 1: "riscv"}.get(item >> 24 & 7)
             if core != family.core:
-                raise FirmwareError(
-                    f"it is marked {family}, but its program is for {core or 'another core'}; {_DOWNLOAD}"
-                )
+                raise FirmwareError(f"it is marked {family}, its program is for {core or 'another core'}; {_DOWNLOAD}")
             return
     raise FirmwareError(f"its first {_SEARCHED_BYTES:,} bytes hold no block that an RP2350 starts from; {_DOWNLOAD}")
 

@@ -73,11 +73,12 @@ def drives():
     return [drive for drive in map(read_drive, mount_folders()) if drive]
 
 
-def find_drive(family, named=None, wait_s=0):
+def find_drive(family, named=None, wait_s=0, ignored=()):
     """Returns the Drive of a board in its bootloader, None if there is none.
 
     Args:
         family: uf2.Family that it must be for.    named: its folder.    wait_s: how long to wait for it, in seconds.
+        ignored: paths of drives that are another board's.
 
     Raises:
         LinkError: if it is another board's, or there are two.
@@ -85,6 +86,7 @@ def find_drive(family, named=None, wait_s=0):
     end = time.monotonic() + wait_s
     while True:
         found = [drive for drive in ([read_drive(named)] if named else drives()) if drive]
+        found = [drive for drive in found if drive.path not in ignored]
         fitting = [drive for drive in found if drive.is_for(family)]
         if len(fitting) > 1:
             raise LinkError(f"{len(fitting)} boot drives, name one with --drive: {'; '.join(map(str, fitting))}")
