@@ -58,7 +58,8 @@ ESP_DAMAGE = {
     "expected a .bin file of an ESP32 or a .uf2 file, got an ELF file": b"\x7fELF" + bytes(500),
     "got a web page, not what it links to": b"<!DOCTYPE html>",
     "got a ZIP archive; unpack it": b"PK\x03\x04" + bytes(100),
-    "got take the file for your board": b"",
+    "got neither; take that of your board": b"",
+    "an application alone, as for updates over the air, without": files.esp_image(segments=(b"\x32\x54\xcd\xab" * 9,)),
 }
 
 

@@ -175,6 +175,18 @@ def test_busy_port_is_told(firmware):
     assert f"{rom.port}: busy, another program has it open; close that terminal" in error
 
 
+def test_ctrl_c_while_writing_says_what_it_leaves(firmware):
+    def stop(*step):
+        raise KeyboardInterrupt
+
+    path, said = firmware(files.esp_file(app=big_app())), []
+    with EspRom() as rom:
+        with pytest.raises(KeyboardInterrupt):
+            flash.flash(path, rom.port, say=said.append, progress=stop)
+        assert rom.written
+    assert said[-1].endswith("the board has no whole firmware now; give the same command again")
+
+
 def test_missing_port_is_told(firmware):
     error = refused(firmware(files.esp_file()), "--port", "/dev/ttyNONE")
     assert "/dev/ttyNONE: no such port; the boards are: " in error
@@ -184,6 +196,14 @@ def test_missing_esptool_is_told(firmware, monkeypatch):
     monkeypatch.setattr(esp_program.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolMissingError, match=r"pip install 'attn8\[boards\]'"):
         flash.flash(firmware(files.esp_file()), "/dev/null")
+
+
+def test_esptool_that_does_not_run_is_told(firmware, monkeypatch, tmp_path):
+    (tmp_path / "esptool.py").write_text("raise TypeError('get_metavar')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with EspRom() as rom:
+        error = untouched(rom, firmware(files.esp_file()))
+    assert "esptool does not run (TypeError: get_metavar); pip install --upgrade 'attn8[boards]'" in error
 
 
 def test_images_of_these_tests_are_those_that_esptool_reads(firmware):

@@ -3,14 +3,17 @@
 import errno
 import os
 import random
+import shlex
 from pathlib import Path
 
 import pytest
-from flashing import attn8, flashed, make_quick, refused, written
+from flashing import attn8, flashed, make_quick, need_esptool, refused, written
 
 import firmware_files as files
+import readme
 from attn8.boards import flash, uf2_drive
 from attn8.boards.link import Port
+from esp_rom import EspRom
 from fake_uf2_drive import FakeDrive
 from pty_board import Board
 
@@ -202,6 +205,16 @@ def test_cable_cut_during_the_copy_says_that_the_board_must_be_flashed_again(fir
     assert f"of {len(data):,} bytes ([Errno 32] Broken pipe): the board has no whole firmware now; hold its" in error
 
 
+def test_ctrl_c_while_writing_says_what_it_leaves(firmware, tmp_path):
+    def stop(*step):
+        raise KeyboardInterrupt
+
+    path, said = firmware(files.uf2_file()), []
+    with FakeDrive(tmp_path / "drive") as drive, pytest.raises(KeyboardInterrupt):
+        flash.flash(path, drive=drive.folder, say=said.append, progress=stop)
+    assert said[-1].endswith("the board has no whole firmware now; give the same command again")
+
+
 def test_full_drive_is_told(firmware, tmp_path):
     with FakeDrive(tmp_path / "drive", full=True) as drive:
         assert "the copy broke after 0 of " in refused(firmware(files.uf2_file()), "--drive", drive.folder)
@@ -238,6 +251,23 @@ def test_uf2_file_goes_onto_the_drive_of_an_esp32_s3(firmware, tmp_path):
     with FakeDrive(tmp_path / "S3BOOT", "ESP32-S3") as drive:
         assert flashed(firmware(b"".join(blocks)), "--drive", drive.folder)["chip"] == "ESP32-S3"
         assert drive.flash[: len(app)] == app
+
+
+def test_commands_of_the_readme_run(tmp_path, monkeypatch):
+    need_esptool()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(uf2_drive, "mount_folders", lambda: [tmp_path / "drive"])
+    Path("ESP32_GENERIC_S3.bin").write_bytes(files.esp_file("ESP32-S3"))
+    Path("RPI_PICO.uf2").write_bytes(files.uf2_file("RP2040"))
+    with EspRom("ESP32-S3") as rom, FakeDrive(tmp_path / "drive") as drive:
+        for line in readme.command("flash").splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            assert program == "attn8"
+            code, out, error = attn8(*[rom.port if argument == "u0" else argument for argument in arguments])
+            assert code == 0, error
+            assert "verified  " in out
+        assert drive.restarted
+        assert rom.written
 
 
 def test_names_from_drives_and_files_do_not_reach_the_terminal_raw(firmware, tmp_path):

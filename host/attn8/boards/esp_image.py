@@ -14,6 +14,7 @@ from . import BoardError
 TABLE_AT, TABLE_BYTES = 0x8000, 0xC00
 _IMAGE, _HEADER_BYTES, _MAX_SEGMENTS = 0xE9, 24, 16
 _CHECKSUM_SEED, _SHA_BYTES = 0xEF, 32
+_APP_MARK = bytes.fromhex("3254cdab")  # at the beginning of an application's first segment
 _ENTRY, _DIGEST, _ENTRY_BYTES = b"\xaa\x50", b"\xeb\xeb", 32
 _APP, _DATA, _NVS = 0, 1, 2
 _FILESYSTEM_LABELS, _FILESYSTEM_SUBTYPES = ("vfs", "ffat", "user_fs"), (0x81, 0x82, 0x83)  # FAT, SPIFFS, LittleFS
@@ -125,7 +126,7 @@ def parse(data):
         raise FirmwareError(
             f"a bootloader at {start + offset:#x}, expected {chip.bootloader_at:#x} for an {chip.name}; {_DOWNLOAD}"
         )
-    if start + offset + n > TABLE_AT:
+    if start + offset + n > TABLE_AT or data[offset + _HEADER_BYTES + 8 :].startswith(_APP_MARK):
         raise FirmwareError(
             "an application alone, as for updates over the air, without bootloader and partition table; "
             "take the .bin file for the whole board"

@@ -150,7 +150,7 @@ def _read_lines(stream, arrived):
 
 def _why(text, code, started, port):
     """Returns the sentence for what esptool printed before it failed."""
-    errors = re.findall(r"ERROR: (?:A (?:fatal|serial exception) error occurred: )?(.+)", text)
+    errors = re.findall(r"(?:error occurred: |ERROR: (?!A ))(.+)", text)
     error = errors[-1].strip() if errors else "no message"
     if code is None:
         error = f"esptool printed nothing for {_QUIET_S} s"
@@ -160,6 +160,9 @@ def _why(text, code, started, port):
         return f"the connection broke while writing ({error[:160]}); {_again()}"
     if re.search("Could not open|exclusively lock|port is busy|ermission denied", error):
         return why_closed(port).partition(": ")[2]
+    if "Serial port" not in text:
+        last = text.strip().rpartition("\n")[2]
+        return f"esptool does not run ({last[:160]}); pip install --upgrade 'attn8[boards]'"
     if not _chip(text):
         return f"no ESP32 answers ({error[:100]}); {_BUTTON}; if it never does, the port is another device's"
     return f"esptool: {error[:200]}"

@@ -38,7 +38,7 @@ def read_firmware(path, sha256=None):
             return esp_image.parse(data)
     except FirmwareError as error:
         raise FirmwareError(f"{path}: {error}") from None
-    what = next((text for start, text in _OTHER_FILES if data.startswith(start)), "take the file for your board")
+    what = next((text for start, text in _OTHER_FILES if data.startswith(start)), "neither; take that of your board")
     raise FirmwareError(f"{path}: expected a .bin file of an ESP32 or a .uf2 file, got {what}")
 
 
@@ -126,6 +126,16 @@ def _area(area, erase):
     return area and {"from": area[0], "to": area[1], "kept": not erase}
 
 
+@contextlib.contextmanager
+def _told_when_stopped(where, say):
+    """Says what Ctrl-C leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"{where}: stopped while writing: the board has no whole firmware now; give the same command again")
+        raise
+
+
 # ESP32: esptool as a program
 
 
@@ -145,17 +155,10 @@ def _flash_esp(path, firmware, port, erase, dry_run, baud, say, progress):
         if dry_run:
             esp_program.reset(device)
         else:
-            _write_esp(device, firmware, pieces, folder, baud, erase, say, progress)
+            with _told_when_stopped(device, say):
+                esp_program.write_flash(device, firmware.chip.name, pieces, folder, baud, erase, progress)
     verified = None if dry_run else "the chip computed the same MD5 over its flash"
     return {**found, "board": device, "files": _area(area, erase), "verified": verified}
-
-
-def _write_esp(device, firmware, pieces, folder, baud, erase, say, progress):
-    try:
-        esp_program.write_flash(device, firmware.chip.name, pieces, folder, baud, erase, progress)
-    except KeyboardInterrupt:
-        say(f"{device}: stopped while writing: the board has no whole firmware now; give the same command again")
-        raise
 
 
 def _check_chip(path, firmware, there):
@@ -214,7 +217,8 @@ def _flash_uf2(path, firmware, port, drive, erase, dry_run, say, progress):
         return {**found, "board": target, "verified": None}
     boot = _boot_drive(path, firmware, port, drive, erase, say)
     say(f"{boot.path}: {boot.model}, {boot.board_id}")
-    uf2_drive.write(boot, firmware.encode(erase), progress)
+    with _told_when_stopped(boot.path, say):
+        uf2_drive.write(boot, firmware.encode(erase), progress)
     return {**found, "board": str(boot.path), "verified": "the board took every block and restarted"}
 
 
