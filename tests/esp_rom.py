@@ -245,6 +245,11 @@ class EspRom:
         begin = address // SECTOR_BYTES * SECTOR_BYTES
         self.flash[begin:end] = b"\xff" * (end - begin)
 
+    def _flash_end(self, op, data):
+        self._answer(op)
+        if self._in_stub and data == bytes(4):  # it leaves, back to the ROM
+            self._reset()
+
     def _erase_all(self, op, data):
         self._erase(0, len(self.flash))
         self._answer(op)
@@ -277,11 +282,11 @@ class EspRom:
 _STUB_ONLY = (0xD0, 0xD2)
 _WITH_DATA = (0x03, 0x07, 0x11)
 _HANDLERS = {
-    **{0x02: EspRom._flash_begin, 0x03: EspRom._flash_data, 0x04: EspRom._ok},
+    **{0x02: EspRom._flash_begin, 0x03: EspRom._flash_data, 0x04: EspRom._flash_end},
     **{0x05: EspRom._memory_begin, 0x06: EspRom._memory_end, 0x07: EspRom._memory_data},
     **{0x08: EspRom._sync, 0x09: EspRom._write_register, 0x0A: EspRom._read_register},
     **{0x0B: EspRom._ok, 0x0D: EspRom._ok, 0x0F: EspRom._ok},
-    **{0x10: EspRom._flash_begin, 0x11: EspRom._flash_data, 0x12: EspRom._ok, 0x13: EspRom._md5},
+    **{0x10: EspRom._flash_begin, 0x11: EspRom._flash_data, 0x12: EspRom._flash_end, 0x13: EspRom._md5},
     **{0x14: EspRom._security, 0xD0: EspRom._erase_all, 0xD2: EspRom._read_flash, 0xD3: EspRom._ok},
 }
 

@@ -90,10 +90,14 @@ def uf2_block(address, data, number, n_blocks, family):
     return head + data.ljust(476, b"\0") + struct.pack("<I", 0x0AB16F30)
 
 
-def uf2_file(chip="RP2040", image=None, start=FLASH, e10=None):
-    """Returns a UF2 file, in front of it the block of RP2350-E10, as picotool makes it, where the chip is one."""
+def uf2_file(chip="RP2040", image=None, start=FLASH, e10=None, filled=4096):
+    """Returns a UF2 file, in front of it the block of RP2350-E10, as picotool makes it, where the chip is one.
+
+    Args:
+        filled: the last so many bytes are filled up.
+    """
     image = rp2_image(chip) if image is None else image
-    image += b"\0" * (-len(image) % 4096)
+    image += b"\0" * (-len(image) % filled)
     parts = [image[at : at + 256] for at in range(0, len(image), 256)]
     family = RP2_FAMILIES[chip]
     blocks = [uf2_block(start + 256 * i, part, i, len(parts), family) for i, part in enumerate(parts)]

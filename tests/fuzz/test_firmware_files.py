@@ -94,6 +94,15 @@ def test_damaged_uf2_file_is_refused_before_a_board_is_looked_for(tmp_path, sent
     assert sentence in refusal(tmp_path, UF2_DAMAGE[sentence])
 
 
+def test_binary_info_that_leads_nowhere_is_passed_over():
+    image = files.rp2_image(n_bytes=8192)
+    assert uf2.parse(files.uf2_file("RP2040", image)).board == "pico"
+    for at in (*range(0x1D4, 0x1E8, 4), *range(0x1000, 0x10B0, 4)):
+        for value in (0, 0x10001FFE, 0x20000000, 0xFFFFFFFC):
+            found = uf2.parse(files.uf2_file("RP2040", changed(image, at, value.to_bytes(4, "little"))))
+            assert found.filesystem in (None, (0x100A0000, 0x10200000))
+
+
 def damaged(generator, data):
     """Returns data with bits flipped, bytes replaced, a part cut, doubled or swapped: one to three of these."""
     data = bytearray(data)

@@ -101,6 +101,20 @@ def test_dry_run_looks_at_the_board_and_writes_nothing(firmware):
     assert "written   nothing: a dry run" in attn8("flash", path, "--dry-run")[1]
 
 
+def test_board_is_restarted_after_the_last_step_and_kept_in_the_stub_before(firmware, monkeypatch):
+    path, ends, run = firmware(files.esp_file()), [], esp_program._run
+    monkeypatch.setattr(esp_program, "_run", lambda command, *rest: ends.append(after(command)) or run(command, *rest))
+    with EspRom() as rom:
+        for option in ((), ("--dry-run",)):
+            flashed(path, "--port", rom.port, *option)
+            assert ends == ["no-reset-stub", "no-reset-stub", "hard-reset"]
+            ends.clear()
+
+
+def after(command):
+    return command[command.index("--after") + 1]
+
+
 def untouched(rom, path, *options, code=1):
     """Returns the line of a refusal that left the flash as it was."""
     before = bytes(rom.flash)

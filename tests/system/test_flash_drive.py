@@ -61,7 +61,8 @@ def test_block_that_would_erase_the_last_sector_is_left_out(firmware, tmp_path):
 def test_erase_blanks_the_files_of_an_rp2(firmware, tmp_path):
     image, before = files.rp2_image(), random.Random(3).randbytes(2 << 20)
     with FakeDrive(tmp_path / "drive", flash=before) as drive:
-        found = flashed(firmware(files.uf2_file("RP2040", image)), "--drive", drive.folder, "--erase", "--yes")
+        path = firmware(files.uf2_file("RP2040", image, filled=256))
+        found = flashed(path, "--drive", drive.folder, "--erase", "--yes")
         assert drive.restarted
         assert drive.flash[: len(image)] == image
         assert drive.flash[0xA0000:] == b"\xff" * (1408 * 1024)
