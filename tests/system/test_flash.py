@@ -109,6 +109,9 @@ def test_board_is_restarted_after_the_last_step_and_kept_in_the_stub_before(firm
             flashed(path, "--port", rom.port, *option)
             assert ends == ["no-reset-stub", "no-reset-stub", "hard-reset"]
             ends.clear()
+    with EspRom("ESP32-C3") as rom:
+        refused(path, "--port", rom.port)
+    assert ends == ["no-reset-stub", "hard-reset"]
 
 
 def after(command):

@@ -111,10 +111,10 @@ def test_only_boot_drive_is_found_and_two_are_told(firmware, tmp_path, monkeypat
 
 def test_drives_are_looked_for_where_computers_mount_them(monkeypatch, tmp_path):
     monkeypatch.undo()
-    for platform, where in {"win32": "D:", "darwin": "Volumes", "linux": "media"}.items():
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [folder / pattern.replace("*", "RPI-RP2")])
+    for platform, where in {"win32": "D:\\", "darwin": "/Volumes/RPI-RP2", "linux": "/media/RPI-RP2/RPI-RP2"}.items():
         monkeypatch.setattr(uf2_drive.sys, "platform", platform)
-        monkeypatch.setattr(Path, "iterdir", lambda folder: [folder / "RPI-RP2"])
-        assert any(where in str(folder) for folder in uf2_drive.mount_folders())
+        assert Path(where) in uf2_drive.mount_folders()
 
 
 def test_no_board_and_no_drive_says_which_button(firmware, tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def _esptool(port, command, watch=None, after="no-reset-stub", options=()):
     """Runs esptool and returns what it printed. Raises LinkError."""
     if importlib.util.find_spec("esptool") is None:
         raise ToolMissingError("the Python package esptool is missing: pip install 'attn8[boards]'")
-    if "://" not in port and not os.path.exists(port):
+    if os.name != "nt" and "://" not in port and not os.path.exists(port):
         raise LinkError(why_closed(port))
     arguments = ["--port", port, "--connect-attempts", str(CONNECT_ATTEMPTS), "--after", after, *options, *command]
     environment = os.environ | {"PYTHONUTF8": "1", "NO_COLOR": "1", "COLUMNS": "120"}

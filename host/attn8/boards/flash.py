@@ -149,8 +149,13 @@ def _flash_esp(path, firmware, port, erase, dry_run, baud, say, progress):
     device = find_device(port)
     with tempfile.TemporaryDirectory(prefix="attn8_") as folder:
         there = esp_program.read_board(device)
-        _check_chip(path, firmware, there)
-        area = _kept_area(path, firmware, pieces, there, folder, erase)
+        try:
+            _check_chip(path, firmware, there)
+            area = _kept_area(path, firmware, pieces, there, folder, erase)
+        except (FirmwareError, DoesNotFitError):
+            with contextlib.suppress(LinkError):  # what ran on the board runs again
+                esp_program.reset(device)
+            raise
         say(f"{device}: {there.chip}, {_size(there.flash_bytes)} of flash, {_files_text(area, erase)}")
         if dry_run:
             esp_program.reset(device)
@@ -185,7 +190,7 @@ def _kept_area(path, firmware, pieces, there, folder, erase):
     area = esp_image.filesystem(table, flash_bytes) if table else None
     if area is None or erase:
         return area
-    if any(start < area[1] and area[0] < start + len(data) for start, data in pieces):
+    if any(start < area[1] and area[0] < start + len(piece) for start, piece in pieces):
         raise FirmwareError(f"{path}: it would overwrite the files on the board, which begin at {area[0]:#x}; {_ERASE}")
     if future is None or future[0] != area[0]:
         looks = f"looks for them at {future[0]:#x}" if future else "has no place for them"
@@ -246,6 +251,9 @@ def _boot_drive(path, firmware, port, named, erase, say):
     """Returns the Drive of the board, which is brought into its bootloader where it runs a program."""
     found = None if port else uf2_drive.find_drive(firmware.family, named)
     if found:
+        if firmware.filesystem and not erase:
+            area = f"{firmware.filesystem[0]:#x} to {firmware.filesystem[1]:#x}"
+            say(f"{found.path}: in its bootloader a board does not say where its files lie; {area} stays")
         return found
     if named and not port:
         raise LinkError(f"{named}: no {uf2_drive.INFO} there, so no boot drive; {uf2_drive.BUTTON}")
@@ -322,7 +330,8 @@ def render(found):
     ]
     files = found["files"]
     if files:
-        lines.append(f"files     {'kept' if files['kept'] else 'erased'}, {files['from']:#x} to {files['to']:#x}")
+        words = ("erased", "kept") if found["written"] else ("would be erased", "would stay")
+        lines.append(f"files     {words[files['kept']]}, {files['from']:#x} to {files['to']:#x}")
     if not found["written"]:
         return "\n".join([*lines, "written   nothing: a dry run"])
     return "\n".join([*lines, f"verified  {found['verified']}", f"next      {found['next']}"])

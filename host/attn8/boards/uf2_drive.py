@@ -1,7 +1,5 @@
 """The drive that a board becomes in its bootloader: found, compared with a UF2 file, written, gone at the restart."""
 
-import contextlib
-import getpass
 import os
 import string
 import sys
@@ -45,16 +43,8 @@ def mount_folders():
     """Returns the folders in which a computer's drives appear."""
     if sys.platform == "win32":
         return [Path(f"{letter}:\\") for letter in string.ascii_uppercase]
-    if sys.platform == "darwin":
-        parents = [Path("/Volumes")]
-    else:
-        user = getpass.getuser()
-        parents = [Path("/media", user), Path("/run/media", user), Path("/media"), Path("/mnt")]
-    found = []
-    for parent in parents:
-        with contextlib.suppress(OSError):
-            found += sorted(parent.iterdir())
-    return found
+    patterns = ["Volumes/*"] if sys.platform == "darwin" else ["media/*", "media/*/*", "run/media/*/*", "mnt/*"]
+    return sorted(path for pattern in patterns for path in Path("/").glob(pattern))
 
 
 def read_drive(path):
