@@ -113,6 +113,8 @@ def run_verb(function, output, verbose, arguments):
             raise
         click.echo(f"attn8: this verb needs PyTorch, which is missing: {INSTALL_TORCH}", err=True)
         sys.exit(EXIT_FAILED)
+    except BrokenPipeError:  # as in attn8 ... | head: click ends without a word
+        raise
     except (OSError, MemoryError, RuntimeError) as error:
         no_memory = isinstance(error, MemoryError) or "allocate memory" in str(error)  # torch's is a RuntimeError
         if verbose or (isinstance(error, RuntimeError) and not no_memory):

@@ -1,6 +1,7 @@
 """The command line: quick and torch-free where it can be, one line per error, the promised exit codes and keys."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -230,3 +231,12 @@ def test_result_survives_a_closed_stdout(model_file):
     command = f'"{sys.executable}" -m attn8.cli info "{model_file}" >&-'
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60)
     assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_said_when_the_reader_of_a_pipe_has_gone(model_file):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "attn8.cli", "info", str(model_file)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -77,6 +77,11 @@ def offsets_of(rng):
     return tuple(int(v) for v in (rng.integers(0, 4, 4) if rng.random() < 0.5 else (0, 0, *rng.integers(0, 4, 2))))
 
 
+def test_an_emulated_chip_says_nothing_on_stderr(core, capfd):
+    labwired_core.Cpu("esp32s3")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_linear_equals_the_reference(core):
     n, seed = 0, 0
     while n < N_VECTORS:

@@ -62,6 +62,7 @@ def measure():
     return {
         "window_cycles": streamed.total,
         "token_cycles": streamed.stream.token,
+        "packed_token_cycles": streamed.stream.packed_token,
         "stream_bytes": streamed.stream.state_bytes,
         "cycles": result.total,
         "cycles_per_op": result.per_op,
@@ -179,6 +180,10 @@ def test_a_token_costs_at_most_a_tenth_of_its_window(emulator):
     model = reference.parse(stream_model())
     assert min(steps for steps, _ in model.shapes[1:-2]) == 32
     assert 10 * measure()["token_cycles"] <= measure()["window_cycles"]
+
+
+def test_a_token_of_packed_weights_costs_at_most_a_twentieth_of_its_window(emulator):
+    assert 20 * measure()["packed_token_cycles"] <= measure()["window_cycles"]
 
 
 def test_stack_is_known_and_small(emulator):

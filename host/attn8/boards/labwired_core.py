@@ -6,6 +6,8 @@ what CCOUNT advanced: in labwired one per instruction, whatever a real chip take
 for nothing; there is no cache, and a word at an odd address is no trouble.
 """
 
+import contextlib
+import os
 import shutil
 import struct
 import subprocess
@@ -24,6 +26,20 @@ _MAILBOX_BYTES, _STUB_BYTES, _N_REGISTERS = 64, 256, 6
 _RESULT_OFFSET = 32
 _CALL_INSTRUCTIONS = 2  # callx8 and the second rsr lie between the two values of CCOUNT, too
 _FIRST_STEP_US, _LARGEST_STEP_US = 4, 2000
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+    """Drops what labwired, which is no Python, tells about the ROM it loads; what goes wrong it raises."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,8 @@ class Cpu:
         with tempfile.TemporaryDirectory() as folder:
             elf = Path(folder, "stub.elf")
             elf.write_bytes(_stub(self.chip))
-            self._sim = labwired.Sim(str(elf), chip=name)
+            with _silent_stderr():
+                self._sim = labwired.Sim(str(elf), chip=name)
         self.source = f"labwired {version('labwired')} ({name})"
 
     def write(self, address, data):
