@@ -169,11 +169,16 @@ def big_app():
 @pytest.mark.parametrize("fault", ["cut_after", "stall_after"])
 def test_cut_cable_says_that_the_board_must_be_flashed_again(firmware, fault):
     path = firmware(files.esp_file(app=big_app()))
-    with EspRom(**{fault: 70_000}) as rom:
+    before = used_flash()
+    with EspRom(flash=before, **{fault: 70_000}) as rom:
         error = refused(path, "--port", rom.port)
         assert rom.written
     assert "the connection broke while writing" in error
     assert "the board has no whole firmware now: flash it again" in error
+    with EspRom(flash=rom.flash) as rom:
+        flashed(path, "--port", rom.port)
+        assert rom.flash[0x10000:][: len(big_app())] == big_app()
+        assert (rom.flash[VFS], rom.flash[NVS]) == (before[VFS], before[NVS])
 
 
 def test_board_that_does_not_answer_is_told_with_the_button_to_hold(firmware):
@@ -221,6 +226,14 @@ def test_esptool_that_does_not_run_is_told(firmware, monkeypatch, tmp_path):
     with EspRom() as rom:
         error = untouched(rom, firmware(files.esp_file()))
     assert "esptool does not run (TypeError: get_metavar); pip install --upgrade 'attn8[boards]'" in error
+
+
+def test_esptool_that_hangs_is_ended(firmware, monkeypatch, tmp_path):
+    (tmp_path / "esptool.py").write_text("import time; print('Serial port', flush=True); time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(esp_program, "_QUIET_S", 1)
+    with EspRom() as rom:
+        assert "no ESP32 answers (esptool printed nothing for 1 s)" in untouched(rom, firmware(files.esp_file()))
 
 
 def test_images_of_these_tests_are_those_that_esptool_reads(firmware):

@@ -218,7 +218,8 @@ def test_ctrl_c_while_writing_says_what_it_leaves(firmware, tmp_path):
 
 def test_full_drive_is_told(firmware, tmp_path):
     with FakeDrive(tmp_path / "drive", full=True) as drive:
-        assert "the copy broke after 0 of " in refused(firmware(files.uf2_file()), "--drive", drive.folder)
+        error = refused(firmware(files.uf2_file()), "--drive", drive.folder)
+    assert "the copy broke after 0 of 40,960 bytes ([Errno 28] No space left on device): nothing was written" in error
 
 
 def test_board_that_does_not_restart_is_told(firmware, tmp_path):

@@ -113,9 +113,9 @@ def write(drive, data, progress=None):
     except OSError as error:
         # A board that restarts at once takes its drive away under the last fsync; then its serial port appears.
         if done < len(data) or not _gone(drive) or not _new_port(before):
+            left = "the board has no whole firmware now" if done else "nothing was written"
             raise LinkError(
-                f"{drive.path}: the copy broke after {done:,} of {len(data):,} bytes ({error}): the board has no whole "
-                f"firmware now; {BUTTON}"
+                f"{drive.path}: the copy broke after {done:,} of {len(data):,} bytes ({error}): {left}; {BUTTON}"
             ) from None
         return
     if not _gone(drive):
