@@ -16,6 +16,7 @@ VERBS = [
     *("bench", "build-native", "devices", "install", "deploy", "rollback", "status", "repl", "test"),
     *("capture", "monitor"),
     *("bench", "fit", "build-native", "devices", "install", "deploy", "rollback", "status", "repl", "test"),
+    *("bench", "build-native", "devices", "flash", "install", "deploy", "rollback", "status", "repl", "test"),
 ]
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
 

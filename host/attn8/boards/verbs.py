@@ -171,6 +171,36 @@ def devices(output, ports):
 
 
 @verb(
+    "flash",
+    "attn8 flash ESP32_GENERIC_S3.bin --port a0\n  attn8 flash RPI_PICO.uf2 --board pico",
+    click.argument("firmware", type=click.Path()),
+    _port,
+    click.option("--drive", type=click.Path(exists=True, file_okay=False), help="Folder of a board's UF2 boot drive."),
+    click.option("--board", metavar="NAME", help="Refuse a file that is not for this board of the table."),
+    click.option("--sha256", metavar="HEX", help="Of the file, as its download page shows it."),
+    click.option("--erase", is_flag=True, help="Erase the files on the board too; asks first."),
+    click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+    click.option("--dry-run", is_flag=True, help="Check the file, and a board that is named; write nothing."),
+    click.option(
+        "--baud", default=460_800, show_default=True, type=click.IntRange(9600, 2_000_000), help="To an ESP32."
+    ),
+)
+def flash(output, firmware, port, drive, board, sha256, erase, yes, dry_run, baud):
+    """Put a firmware file on a board: checked first, compared there after; the files on the board stay."""
+    from ..progress import TransferBars
+    from . import flash as boards
+
+    if erase and not (yes or dry_run):
+        click.confirm("Erase all files on the board?", abort=True, err=True)
+    with TransferBars(output.progress) as advance:
+        found = boards.flash(
+            *(firmware, port, drive, board, sha256, erase, dry_run, baud, output.say),
+            progress=lambda *step: advance(port or "board", *step),
+        )
+    output.result(found, boards.render)
+
+
+@verb(
     "install",
     "attn8 install --port a0\n  attn8 install --native build/native\n  attn8 install --drive /media/you/CIRCUITPY",
     _port,
