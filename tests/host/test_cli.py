@@ -13,10 +13,8 @@ from models import random_model, windows_for
 
 VERBS = [
     *("demo", "train", "quantize", "pack", "evaluate", "report", "check", "info", "run", "data", "new"),
-    *("bench", "build-native", "devices", "install", "deploy", "rollback", "status", "repl", "test"),
+    *("bench", "fit", "build-native", "devices", "flash", "install", "deploy", "rollback", "status", "repl", "test"),
     *("capture", "monitor"),
-    *("bench", "fit", "build-native", "devices", "install", "deploy", "rollback", "status", "repl", "test"),
-    *("bench", "build-native", "devices", "flash", "install", "deploy", "rollback", "status", "repl", "test"),
 ]
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
 

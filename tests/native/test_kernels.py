@@ -169,9 +169,7 @@ def test_windowed_attention(core):
             int(rng.integers(1 << 14, 1 << 15)),
             int(rng.choice([14, 14, rng.integers(1, 23)])),
         )
-        fields = AttentionFields(
-            Softmax(softmax.dmax, softmax.dm, softmax.dpre, softmax.dsh), left, right, m, f, heads
-        )
+        fields = AttentionFields(Softmax(softmax.dmax, softmax.dm, softmax.dpre, softmax.dsh), left, right, m, f, heads)
         scratch = np.empty(min(t, left + right + 1), dtype=np.int32)
         op = Attention(address(bias), address(scratch), ctypes.pointer(fields), t, d)
         core.a8_windowed_attention_s8(byref(op), *(c_void_p(address(a)) for a in (q, k, v, y)))

@@ -14,6 +14,8 @@ from tools import need
 KINDS = [("usermod", "native"), ("armv7m", "native"), ("armv6m", "native"), ("viper", "viper")]
 IMPORT_BYTES = {"native": 6 * 1024, "viper": 20 * 1024, "python": 20 * 1024}
 NATMOD_BYTES = 15 * 1024  # the code and data of the armv7m natmod, which lie in RAM
+
+
 @pytest.fixture(scope="module", autouse=True)
 def tools():
     need("qemu-system-arm", "arm-none-eabi-gcc", "mpy-cross")

@@ -145,7 +145,6 @@ def _print_nothing(*_):
 
 
 def why_closed(device):
-    """Returns the sentence for a device that cannot be opened."""
     """Returns the sentence for a device path or URL that cannot be opened."""
     if "://" in device:
         return f"{device}: nobody answers there; check host and port, expected socket://HOST:PORT"
