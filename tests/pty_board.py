@@ -168,11 +168,10 @@ class Board:
         self._folder.cleanup()
 
     def unplug(self):
-        """Pulls the cable: the port is gone, the board runs on."""
+        """Pulls the cable: the port is gone, the board runs on. Its number goes to no other board before the end."""
         self._stop.set()
         self._thread.join()
-        for descriptor in (self._host, self._plug):
-            os.close(descriptor)
+        os.close(self._host)
 
     def cut_power(self):
         """Ends the program where it stands and starts it anew; the cable stays."""
