@@ -117,8 +117,8 @@ def test_windows_differ_from_each_other_and_stay_in_their_ranges():
 
 
 def test_outputs_that_differ_from_the_reference_are_exit_1(board, monkeypatch):
-    source = measure.on_board("measure").replace("= out[j] & 255", "= out[j] + (i == 5) & 255")
-    monkeypatch.setattr(measure, "on_board", lambda name: source)
+    source = measure.board_code("measure").replace("= out[j] & 255", "= out[j] + (i == 5) & 255")
+    monkeypatch.setattr(measure, "board_code", lambda name: source)
     code, out, error = attn8("bench", "gesture.a8", "--port", board.port, "--windows", 100, "--json")
     assert code == 1
     assert json.loads(out)["same_bytes"]["different"] == 0
@@ -166,9 +166,9 @@ def test_ctrl_c_in_the_middle_of_a_command_leaves_a_board_that_answers(board, mo
         if what == "test set":
             done.append(n)
 
-    slow = "self.n_answers = getattr(self, 'n_answers', 0) + 1\n        self.n_answers == 3 and sleep_ms(100000)"
-    source = measure.on_board("measure").replace("n, self.n_received =", f"{slow}\n        n, self.n_received =")
-    monkeypatch.setattr(measure, "on_board", lambda name: source)
+    slow = "self.n_answers = getattr(self, 'n_answers', 0) + 1\n  self.n_answers == 3 and sleep_ms(100000)"
+    source = measure.board_code("measure").replace("n, self.n_received =", f"{slow}\n  n, self.n_received =")
+    monkeypatch.setattr(measure, "board_code", lambda name: source)
     monkeypatch.setattr(SerialTransport, "follow", interrupted)
     found = measure.measure("gesture.a8", board.port, measure.Options(20, data="test.npz"), progress=begin)
     assert found["interrupted"] and (found["data"]["n_windows"], found["data"]["same_bytes"]) == (2, 2)
@@ -177,13 +177,13 @@ def test_ctrl_c_in_the_middle_of_a_command_leaves_a_board_that_answers(board, mo
 
 
 def test_line_that_only_looks_like_ours_is_no_traceback(board, monkeypatch):
-    source = measure.on_board("measure")
+    source = measure.board_code("measure")
     lines = ("W x", "W 0", "W -5 3 0 0 0 0 1,2,3 1,2,3", "W 900000 2 0 0 0 0 1 1", "S", "E", "")
-    said = "\n".join(f"        say({line!r})" for line in lines)
-    strange = source.replace("    def _timed(", f"    def strange(self):\n{said}\n\n    def _timed(")
+    said = "\n".join(f"  say({line!r})" for line in lines)
+    strange = source.replace(" def _timed(", f" def strange(self):\n{said}\n def _timed(")
     strange = strange.replace("ticks = Ticks(hz)", "self.strange(); ticks = Ticks(hz)", 1)
     assert strange.count("strange") == 2
-    monkeypatch.setattr(measure, "on_board", lambda name: strange)
+    monkeypatch.setattr(measure, "board_code", lambda name: strange)
     found = benched(board)
     assert (found["n_windows"], found["lost"], found["same_bytes"]["different"]) == (64, 0, None)
 
@@ -472,9 +472,9 @@ def test_commands_of_the_readme_run(flash, monkeypatch):
     Path("gesture.a8").rename("gestures.a8")
     with Board(flash=flash, firmware=fake_ina.firmware()) as board:
         assert attn8("deploy", "gestures.a8", "--port", board.port, "--confirm")[0] == 0
-        source = measure.on_board("soak").replace("row_ms:", "row_ms // 1000:")
-        sent = measure.on_board
-        monkeypatch.setattr(soak, "on_board", lambda name: source if name == "soak" else sent(name))
+        source = measure.board_code("soak").replace("row_ms:", "row_ms // 1000:")
+        sent = measure.board_code
+        monkeypatch.setattr(soak, "board_code", lambda name: source if name == "soak" else sent(name))
         for line in readme.command("bench_port").splitlines():
             words = line.partition("#")[0].replace("--port a0", f"--port {board.port}").split()
             code, out, error = attn8(*words[1:])

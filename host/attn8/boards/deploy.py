@@ -3,7 +3,6 @@
 The board does the work that must not fail: device/attn8/slots.py and deploy.py say what survives a cut at any moment.
 """
 
-import ast
 import contextlib
 import hashlib
 import hmac
@@ -11,11 +10,11 @@ import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from ..errors import Attn8Error
 from . import BoardError, DoesNotFitError
+from .board_code import board_code
 from .facts import ATTN8, FACTS, SLOTS, Package, facts_of, read_package, slots_of
 from .link import CABLE, RemoteError, answer, file_error, open_link, question
 
@@ -259,38 +258,6 @@ exec(_c)
 _c = None
 exec(_q)
 """
-
-
-@cache
-def board_code(name, function=None):
-    """Returns the code of a file in on_board/, without what takes heap there: comments, docstrings, wide indents.
-
-    Args:
-        name: of the file, without ".py".    function: only this one, and what it needs; by default all of them.
-    """
-    tree = ast.parse(Path(__file__).with_name("on_board").joinpath(f"{name}.py").read_text(encoding="utf-8"))
-    defined = {node.name: node for node in tree.body if hasattr(node, "name")}
-    wanted = _reached(defined, function) if function else set(defined)
-    tree.body = [node for node in tree.body if getattr(node, "name", None) in {*wanted, None}]
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and len(body) > 1 and isinstance(body[0], ast.Expr):
-            text = body[0].value
-            if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                del body[0]
-    code = ast.unparse(tree)
-    return re.sub("^(?: {4})+", lambda indent: " " * (len(indent[0]) // 4), code, flags=re.MULTILINE) + "\n"
-
-
-def _reached(defined, function):
-    """Returns the names of a function and of all that it uses of these definitions."""
-    reached, ahead = set(), [function]
-    while ahead:
-        name = ahead.pop()
-        reached.add(name)
-        used = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
-        ahead += (used & set(defined)) - reached
-    return reached
 
 
 def quiet_s(facts, package, sent):

@@ -3,8 +3,6 @@
 What runs on the board lies in on_board/; it is sent there, prints lines with a check, and is gone after a soft reset.
 """
 
-import ast
-import importlib.resources
 import re
 import zlib
 from base64 import b64encode
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import BOARDS, BoardError, DoesNotFitError
+from .board_code import board_code
 from .deploy import check_package
 from .facts import Facts, read_facts, read_slots
 from .link import RemoteError, open_link
@@ -51,16 +50,6 @@ class Options:
     timer_hz: int = 0
     meter: object = None
     marker: int | str | None = None
-
-
-def on_board(name):
-    """Returns the source of on_board/<name>.py without comments and docstrings: a board compiles it in its heap."""
-    file = importlib.resources.files(__package__).joinpath("on_board", f"{name}.py")
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
 
 
 class Reader:
@@ -198,7 +187,7 @@ def _ranges(graph, inputs):
 
 def _begin(link, facts, package, data, source, path, model, ranges):
     """Brings code and model into RAM and returns the Bench."""
-    link.exec(on_board("measure"), timeout=60)
+    link.exec(board_code("measure"), timeout=60)
     try:
         _fill(link, data, path)
         link.exec(f"_b = Bench(_m, {ranges!r})", timeout=_BOARD_S)
@@ -527,7 +516,7 @@ def _energy(bench, options, found, say):
     if options.meter is None:
         return estimate(bench.facts, found["run_ms"]["mean"])
     meter, link, got = options.meter, bench.link, {"i": [], "b": []}
-    link.exec(on_board("energy"), timeout=60)
+    link.exec(board_code("energy"), timeout=60)
     meter.start(link)
 
     def take(words):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from . import BoardError
+from .board_code import board_code
 from .link import RemoteError
 
 _TIMES_DIFFER = 0.05  # of the time that the board ran windows: more, and the recording is of something else
@@ -188,12 +189,10 @@ class InaMeter:
         )
 
     def start(self, link):
-        from .measure import on_board
-
         pins = f"{self.pins[0]}, {self.pins[1]}, {self.address}"
         values = f"{self.config}, {self.calibration}, {self.chip.every_ms}, {self.chip.maker}"
         try:
-            link.exec(on_board("ina"), timeout=60)
+            link.exec(board_code("ina"), timeout=60)
             link.exec(f"_ina = Ina({pins}, {values})", timeout=30)
         except RemoteError as error:
             where = f"SDA {self.pins[0]}, SCL {self.pins[1]}"

@@ -8,7 +8,8 @@ import zlib
 from base64 import b64encode
 
 from . import BoardError, DoesNotFitError
-from .deploy import DeployError, board_code, making_sense, quiet_s, read_sent
+from .board_code import board_code
+from .deploy import DeployError, making_sense, quiet_s, read_sent
 from .facts import read_facts, read_package
 from .link import CABLE, LinkError, RemoteError, open_link
 

@@ -7,8 +7,9 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+from .board_code import board_code
 from .link import LinkError, RemoteError
-from .measure import NO_BOARD, MeasureError, no_timer, on_board, opened, stream
+from .measure import NO_BOARD, MeasureError, no_timer, opened, stream
 
 ROW_S = 10
 _FEWEST_ROWS = 8  # for a trend
@@ -72,7 +73,7 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
     with opened(what, port) as bench, rows:
         if bench.facts.is_computer:
             say(NO_BOARD)
-        bench.link.exec(on_board("soak"), timeout=60)
+        bench.link.exec(board_code("soak"), timeout=60)
 
         def take(words):
             rows.add(_row(words, bench.facts.is_computer))
