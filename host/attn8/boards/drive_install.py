@@ -1,7 +1,5 @@
 """Puts attn8 on the drive of a CircuitPython board, such as CIRCUITPY: no serial line, so nothing is run there."""
 
-import contextlib
-import errno
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +9,7 @@ from ..terminal import one_line
 from . import DoesNotFitError, slot_files, via_drive
 from .install import MODULE, InstallError, circuitpython_compiler, compiled_package, loadable, native_folders
 from .install import native_modules as modules_in
+from .mounts import told
 
 _LOADS_NATIVE = (10, 4)
 # Processors as boot_out.txt calls them, and whose code their firmware loads. From adafruit/circuitpython, pull requests
@@ -49,7 +48,7 @@ def install(drive=None, native=None, pure=False, mpy_cross=None, progress=None):
     files = {f"lib/attn8/{name}": data for name, data in _package(machine, firmware, mpy_cross).items()}
     if module:
         files[f"lib/{MODULE}"] = module.data
-    with _told(drive):
+    with told(drive, InstallError):
         done = _copy(drive, files, progress)
     head = {"drive": drive, "machine": machine, "firmware": firmware, "native": str(module.path) if module else None}
     return {**head, "version": _version(), **done}
@@ -113,24 +112,6 @@ def _arch(machine):
     """Returns the architecture of a board by the processor behind the last "with", else ""."""
     processor = machine.rpartition(" with ")[2].lower().replace("-", "")
     return next((arch for name, arch in _ARCHS.items() if processor.startswith(name)), "")
-
-
-@contextlib.contextmanager
-def _told(drive):
-    """Turns what a drive raises into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DoesNotFitError(f"{drive}: the drive is full; remove files there, then try again") from None
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise InstallError(
-                f"{drive}: this computer may not write there ({error.strerror}); is the drive write-protected, or do "
-                "its files belong to the board (storage.remount in boot.py)?"
-            ) from None
-        raise InstallError(
-            f"{drive}: the drive broke off ({error.strerror or error}); plug it in again, then try again"
-        ) from None
 
 
 def _copy(drive, files, progress):
