@@ -194,7 +194,7 @@ def check_package(link):
     except RemoteError as error:
         raise _broken(link, error.kind, error.message) from None
     if package is None:
-        raise _missing(link)
+        raise no_package(link)
     try:
         link.exec(SLOTS)
     except RemoteError as error:
@@ -204,7 +204,8 @@ def check_package(link):
     return package
 
 
-def _missing(link):
+def no_package(link):
+    """Returns what to raise where attn8 is not on a board."""
     return DeployError(f"{link.device}: attn8 is not on the board: attn8 install --port {link.device}")
 
 
@@ -228,7 +229,7 @@ def _look(link, name=None):
     """
     told, package, slots = _ask(link, f"_look({name!r})", _LOOK_S, FACTS + ATTN8)
     if package is None:
-        raise _missing(link)
+        raise no_package(link)
     if len(package) == 2:
         raise _broken(link, *package)
     package = Package(*package)

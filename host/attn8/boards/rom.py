@@ -9,7 +9,7 @@ from base64 import b64encode
 
 from . import BoardError, DoesNotFitError
 from .board_code import board_code
-from .deploy import DeployError, making_sense, quiet_s, read_sent
+from .deploy import DeployError, making_sense, no_package, quiet_s, read_sent
 from .facts import read_facts, read_package
 from .link import CABLE, LinkError, RemoteError, open_link
 
@@ -46,7 +46,7 @@ def deploy(file, port=None, name=None, progress=None):
         facts = read_facts(link)
         package = read_package(link)
         if package is None:
-            raise DeployError(f"{link.device}: attn8 is not on the board: attn8 install --port {link.device}")
+            raise no_package(link)
         size, block, n_image = _partition(link, facts)
         old = _read(link, n_image)
         there = files(old, link.device)
