@@ -105,7 +105,7 @@ def test_only_boot_drive_is_found_and_two_are_told(firmware, tmp_path, monkeypat
     with FakeDrive(folders[0]), FakeDrive(folders[1]):
         assert "2 boot drives, name one with --drive: " in refused(path)
     with FakeDrive(folders[1]) as drive:
-        assert flashed(path)["board"] == str(folders[1])
+        assert flashed(path)["port"] == str(folders[1])
         assert drive.restarted
 
 
@@ -166,7 +166,7 @@ def test_running_board_is_brought_into_its_bootloader(firmware, tmp_path, monkey
         assert drive.restarted
         assert not other.restarted
         assert drive.flash[: len(image)] == image
-    assert found["board"] == str(folder)
+    assert found["port"] == str(folder)
     assert found["next"] == f"attn8 install --port {board.port}"
 
 

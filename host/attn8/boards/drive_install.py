@@ -31,8 +31,8 @@ def install(drive=None, native=None, pure=False, mpy_cross=None, progress=None):
             the sources are copied.    progress: called with (file, bytes done, bytes in all).
 
     Returns:
-        dict: drive, machine, firmware, version, native (path or None), written, kept, removed (lists of paths),
-        written_bytes.
+        dict: port (the drive), machine, firmware, version, native (path or None), written, kept, removed (lists of
+        paths), written_bytes.
 
     Raises:
         InstallError: if the folder is no drive of CircuitPython, or no native module fits.    LinkError.
@@ -50,7 +50,7 @@ def install(drive=None, native=None, pure=False, mpy_cross=None, progress=None):
         files[f"lib/{MODULE}"] = module.data
     with told(drive, InstallError):
         done = _copy(drive, files, progress)
-    head = {"drive": drive, "machine": machine, "firmware": firmware, "native": str(module.path) if module else None}
+    head = {"port": drive, "machine": machine, "firmware": firmware, "native": str(module.path) if module else None}
     return {**head, "version": _version(), **done}
 
 
@@ -161,7 +161,7 @@ def render(found):
     n = len(found["written"]), len(found["kept"]), len(found["removed"])
     return "\n".join(
         (
-            f"drive     {found['drive']}: {found['machine']}, {found['firmware']}",
+            f"drive     {found['port']}: {found['machine']}, {found['firmware']}",
             f"package   attn8 {found['version']} in lib/attn8: {n[0]} files written ({found['written_bytes']:,} "
             f"bytes), {n[1]} were there, {n[2]} old ones removed",
             f"native    {found['native'] or 'none'}",
