@@ -8,35 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import fake_ina
 import readme
 from attn8 import reference
-from attn8.boards import install, measure, meters, soak
+from attn8.boards import measure, meters, soak
 from attn8.boards.facts import Facts
 from attn8.boards.link import LinkError, open_link
-from attn8.cli import cli
 from attn8.random_models import Shape, build_model, random_model, windows_for
+from in_process import attn8, told
 from pty_board import Board, over_tcp
 
 MODEL = random_model(3)
 PICO = {"platform": "rp2", "_machine": "Raspberry Pi Pico with RP2040"}
 SHOWN = ("run_ms", "loop_ms", "collector", "timer", "sampling", "energy")
-
-
-@pytest.fixture(scope="module")
-def flash():
-    """The file system of a board with attn8 on it."""
-    with Board() as board:
-        install.install(board.port, pure=True)
-        return board.flash()
-
-
-@pytest.fixture
-def board(flash):
-    with Board(flash=flash) as board:
-        yield board
 
 
 @pytest.fixture(autouse=True)
@@ -48,16 +33,8 @@ def files(tmp_path, monkeypatch):
     np.savez("test.npz", x=x, y=y, group=np.arange(12) // 4, labels=np.array(g.labels))
 
 
-def attn8(*arguments):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
-
-
 def benched(board, *arguments, what="gesture.a8"):
-    code, out, error = attn8("bench", what, "--port", board.port, "--windows", 64, *arguments, "--json")
-    assert code == 0, error
-    return json.loads(out)
+    return told("bench", what, "--port", board.port, "--windows", 64, *arguments)
 
 
 def one_line(error):

@@ -75,11 +75,11 @@ def test_files_and_settings_on_an_esp32_stay(firmware):
 def test_erase_asks_and_then_blanks_files_and_settings(firmware, monkeypatch):
     path, before = firmware(files.esp_file()), used_flash()
     with EspRom(flash=before) as rom:
-        code, _, error = attn8("flash", path, "--port", rom.port, "--erase", answer="y\n")
+        code, _, error = attn8("flash", path, "--port", rom.port, "--erase", input="y\n")
         assert code == 2
         assert "Nobody is there to ask; add --yes" in error
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
-        code, _, error = attn8("flash", path, "--port", rom.port, "--erase", answer="n\n")
+        code, _, error = attn8("flash", path, "--port", rom.port, "--erase", input="n\n")
         assert code == 1
         assert "all files on the board are erased too. Go on?" in error
         assert (rom.commands, rom.flash) == ([], before)
