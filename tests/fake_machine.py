@@ -219,7 +219,8 @@ class Mpu6050(Imu):
             self.values = {0x6B: 0x40}
         if register == 0x6A and value & 4:
             self.values[0x6A] = value & ~4
-            self.empty()
+            if not value & 0x40:  # the reset works while the FIFO is off
+                self.empty()
 
     def read(self, register, n):
         self.fill()
