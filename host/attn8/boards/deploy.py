@@ -21,6 +21,7 @@ from .link import CABLE, RemoteError, answer, file_error, open_link, question
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
 LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
+_MAX_KEY_BYTES = 1024  # what device/attn8/slots.py takes
 _LOOK_S = 15  # importing the package from its sources; a file system that collects garbage
 _ROLLBACK_S = 60  # the window of a model that the computer does not know
 _QUIET_S = 10
@@ -74,9 +75,25 @@ def read_sent(file, name=None, key=None):
     from ..model_file import check_file, read_model
 
     checked, data = check_file(file), read_model(file)
-    signature = hmac.digest(Path(key).read_bytes(), data, hashlib.sha256) if key else b""
+    signature = hmac.digest(read_key(key), data, hashlib.sha256) if key else b""
     model = reference.parse(data)
     return Sent(slot_name(file, name), data, data + signature, model, checked["name"], checked["version"])
+
+
+def read_key(path):
+    """Returns the bytes of a key file. Raises DeployError if they are none that a board takes."""
+    try:
+        with open(path, "rb") as file:
+            key = file.read(_MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise DeployError(f"{path}: cannot be read ({error.strerror}); give --key the file with the key") from None
+    if not 1 <= len(key) <= _MAX_KEY_BYTES:
+        got = f"more than {_MAX_KEY_BYTES:,}" if key else "no"
+        raise DeployError(
+            f"{path}: got {got} bytes, expected a key of 1 to {_MAX_KEY_BYTES:,}, better 32 random ones; the board "
+            "needs the same file as NAME.key"
+        )
+    return key
 
 
 def slot_name(file, name=None):
