@@ -213,6 +213,13 @@ def test_signed_model_runs_only_with_its_key(board):
     assert loaded(board) == identity(NEW)
 
 
+def test_key_that_no_board_takes_signs_nothing():
+    for key, says in ((b"", "got no bytes"), (bytes(1025), "got more than 1,024 bytes")):
+        Path("key").write_bytes(key)
+        code, _, error = attn8("deploy", "new.a8", "--key", "key", "--port", "/dev/null")
+        assert code == 1 and says in error and error.count("\n") == 1
+
+
 def test_full_board_does_not_fit(flash):
     with Board(flash=flash) as board:
         with open_link(board.port) as link:

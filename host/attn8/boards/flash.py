@@ -7,6 +7,7 @@ import tempfile
 from . import DoesNotFitError, board, esp_image, esp_program, uf2, uf2_drive
 from .esp_image import FirmwareError
 from .link import LinkError, find_device, open_link
+from .shape import COUNT, Either
 
 BAUD = 460_800
 _MAX_BYTES = 64 << 20
@@ -302,7 +303,7 @@ def _running():
 
 def _check_running(path, firmware, link, erase):
     """Raises FirmwareError if the board is another chip's, or its files would not be found afterwards."""
-    name, machine, n_bytes = link.eval("_running()", setup=_RUNNING)
+    name, machine, n_bytes = link.eval("_running()", setup=_RUNNING, shape=(str, str, Either(None, COUNT)))
     chip, shown = firmware.family.chip, machine.upper().replace("-", "")
     if chip.replace("-", "") not in shown:
         raise FirmwareError(

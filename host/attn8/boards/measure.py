@@ -16,6 +16,7 @@ from .deploy import check_package
 from .facts import Facts, read_facts, read_slots
 from .link import RemoteError, open_link
 from .meters import Run
+from .shape import COUNT, SHORT, WHOLE, Either
 
 NO_BOARD = "no board: times of a computer, not shown"
 _BOARD_S = 300  # without a line; a window of a large model in bytecode
@@ -192,12 +193,16 @@ def _begin(link, facts, package, data, source, path, model, ranges):
         _fill(link, data, path)
         link.exec(f"_b = Bench(_m, {ranges!r})", timeout=_BOARD_S)
         link.exec("_b.m.selftest()", timeout=_BOARD_S)
-        heap = link.eval("_b.free_before, _b.free_after, _b.heap_bytes()", _BOARD_S)
-        first_us = link.eval("_b.one()", _BOARD_S)
+        heap = link.eval(
+            "_b.free_before, _b.free_after, _b.heap_bytes()",
+            _BOARD_S,
+            shape=(WHOLE, WHOLE, (WHOLE, Either(None, WHOLE))),
+        )
+        first_us = link.eval("_b.one()", _BOARD_S, shape=WHOLE)
     except RemoteError as error:
         raise _refused(link, error, len(data), model.arena_bytes) from None
     heap = {"free_before": heap[0], "free_after": heap[1], "bytes_in_ten_runs": heap[2][0], "stack_bytes": heap[2][1]}
-    backend = link.eval("_b.m.kernels")
+    backend = link.eval("_b.m.kernels", shape=str)
     return Bench(link, facts, backend, data, source, ranges, model, heap, first_us)
 
 
@@ -229,7 +234,7 @@ def _fill(link, data, path):
     else:
         for at in range(0, len(data), _PIECE_BYTES):
             link.exec(f"_m.write(_d({b64encode(data[at : at + _PIECE_BYTES])!r}))")
-    n, (high, low) = link.eval("_m.crc()", 60)
+    n, (high, low) = link.eval("_m.crc()", 60, shape=(COUNT, (SHORT, SHORT)))
     if (n, high << 16 | low) != (len(data), zlib.crc32(data)):
         raise MeasureError(f"{link.device}: the model arrived damaged; check the cable, then try again")
 
@@ -383,7 +388,7 @@ def _measure_windows(bench, options, found, progress):
     """Runs the windows, and writes down what came, also where Ctrl-C ends it."""
     measured = Measured(bench, _n_windows(bench, options.windows), progress)
     in_line = max(1, min(_LINE_WINDOWS, int(_LINE_S * 1e6 / max(1, bench.first_us))))
-    pause = bench.link.eval("_b.pause_us()", 60)
+    pause = bench.link.eval("_b.pause_us()", 60, shape=(WHOLE, Either(None, WHOLE)))
     code = f"_b.windows({measured.wanted}, {in_line}, {options.timer_hz})"
     try:
         stream(bench.link, code, measured.take)
@@ -484,13 +489,16 @@ def _measure_data(bench, labelled, found, progress):
             found["data"] = _compared(bench, outputs, x, y, name, resent, scores)
 
 
+_ANSWER = ((SHORT, SHORT), [range(-128, 128)])
+
+
 def _answered(link, window, n_outputs):
     """Returns (outputs of a window that is pushed, how often it was sent again)."""
     pieces = [b64encode(window[at : at + _PIECE_BYTES]) for at in range(0, len(window), _PIECE_BYTES)]
     for again in range(_TRIES):
         for piece in pieces[:-1]:
             link.exec(f"_b.receive(_d({piece!r}))")
-        (high, low), outputs = link.eval("_b.answer()", _BOARD_S, f"_b.receive(_d({pieces[-1]!r}))")
+        (high, low), outputs = link.eval("_b.answer()", _BOARD_S, f"_b.receive(_d({pieces[-1]!r}))", _ANSWER)
         if high << 16 | low == zlib.crc32(window) and len(outputs) == n_outputs:
             return outputs, again
     raise MeasureError(f"{link.device}: a window arrived damaged {_TRIES} times; check the cable, then try again")
