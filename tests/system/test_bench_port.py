@@ -12,7 +12,7 @@ import pytest
 import fake_ina
 import readme
 from attn8 import reference
-from attn8.boards import measure, meters, soak
+from attn8.boards import measure, meter_csv, meter_ina, meters, soak
 from attn8.boards.facts import Facts
 from attn8.boards.link import LinkError, open_link
 from attn8.random_models import Shape, build_model, random_model, windows_for
@@ -275,7 +275,7 @@ def test_wrong_usage_is_exit_2():
 
 @pytest.mark.parametrize("kind", ["ina219", "ina226"])
 def test_energy_by_a_chip_on_the_boards_i2c(flash, kind, monkeypatch):
-    monkeypatch.setitem(meters.CHIPS, kind, replace(meters.CHIPS[kind], every_ms=20))
+    monkeypatch.setitem(meter_ina.CHIPS, kind, replace(meter_ina.CHIPS[kind], every_ms=20))
     firmware = fake_ina.firmware(kind, idle_ma=20, busy_ma=30, volts=5)
     with Board(flash=flash, pretend=PICO, firmware=firmware) as board, over_tcp(board.port) as url:
         options = measure.Options(windows=20, meter=meters.meter(f"{kind}:sda=4,scl=5"), marker=3)
@@ -302,7 +302,7 @@ def test_chip_that_does_not_answer_is_named_with_its_pins(flash, pulled_up, says
     assert f"no INA226 on SDA 6, SCL 7: {says}" in str(caught.value)
 
 
-class Analyser(meters.CsvMeter):
+class Analyser(meter_csv.CsvMeter):
     """A recording of 20 mA, and of 30 mA while the board's marker pin was high, which it asks the board for."""
 
     phase_s = 0.5
@@ -321,7 +321,7 @@ class Analyser(meters.CsvMeter):
 
 
 def test_energy_by_a_recording_with_a_marker_channel(flash, monkeypatch):
-    monkeypatch.setattr(meters, "_STABLE_S", 0.05)
+    monkeypatch.setattr(meter_csv, "_STABLE_S", 0.05)
     with Board(flash=flash, pretend=PICO, firmware=fake_ina.firmware()) as board, over_tcp(board.port) as url:
         chosen = Analyser("csv", "trace.csv", {"volts": "3.3"}, print)
         found = measure.measure("gesture.a8", url, measure.Options(20, meter=chosen, marker=3))["energy"]

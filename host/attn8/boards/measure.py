@@ -15,7 +15,7 @@ from .board_code import board_code
 from .deploy import check_package
 from .facts import Facts, read_facts, read_slots
 from .link import RemoteError, open_link
-from .meters import Run
+from .metering import Run
 from .shape import COUNT, SHORT, WHOLE, Either
 
 NO_BOARD = "no board: times of a computer, not shown"
@@ -42,7 +42,7 @@ class Options:
         inputs: "golden": values in the ranges of the model's golden vectors, or "random": any.
         data: labelled windows for the accuracy, an .npz or folder, or None.
         timer_hz: of an interrupt while windows run, 0 for none.
-        meter: a meters.Meter, or None.    marker: number or name of the pin that is high while windows run, or None.
+        meter: a metering.Meter, or None.    marker: number or name of the pin that is high while windows run, or None.
     """
 
     windows: int | None = None
@@ -326,7 +326,7 @@ def measure(what, port=None, options=None, say=None, progress=None):
         collections), timer (hz, calls, expected, in_interrupt), heap (free_before, free_after, bytes_in_ten_runs,
         stack_bytes), sampling (rate_hz, n_samples, hop, late, lost, worst_late_ms; or reason), same_bytes
         (golden_vectors, windows, different: the first of the line that differs, None), data (name, n_windows, wanted,
-        resent, same_bytes, accuracy, macro_f1), energy (meters.energy, or estimate).
+        resent, same_bytes, accuracy, macro_f1), energy (metering.energy, or estimate).
         Times are None where no board made them.
 
     Raises:
