@@ -12,7 +12,7 @@ import pytest
 import fake_ina
 import readme
 from attn8 import reference
-from attn8.boards import measure, meter_csv, meter_ina, meters, soak
+from attn8.boards import measure, meter_csv, meter_ina, meters, soak, workbench
 from attn8.boards.facts import Facts
 from attn8.boards.link import LinkError, open_link
 from attn8.random_models import Shape, build_model, random_model, windows_for
@@ -94,8 +94,8 @@ def test_windows_differ_from_each_other_and_stay_in_their_ranges():
 
 
 def test_outputs_that_differ_from_the_reference_are_exit_1(board, monkeypatch):
-    source = measure.board_code("measure").replace("= out[j] & 255", "= out[j] + (i == 5) & 255")
-    monkeypatch.setattr(measure, "board_code", lambda name: source)
+    source = workbench.board_code("measure").replace("= out[j] & 255", "= out[j] + (i == 5) & 255")
+    monkeypatch.setattr(workbench, "board_code", lambda name: source)
     code, out, error = attn8("bench", "gesture.a8", "--port", board.port, "--windows", 100, "--json")
     assert code == 1
     assert json.loads(out)["same_bytes"]["different"] == 0
@@ -144,8 +144,8 @@ def test_ctrl_c_in_the_middle_of_a_command_leaves_a_board_that_answers(board, mo
             done.append(n)
 
     slow = "self.n_answers = getattr(self, 'n_answers', 0) + 1\n  self.n_answers == 3 and sleep_ms(100000)"
-    source = measure.board_code("measure").replace("n, self.n_received =", f"{slow}\n  n, self.n_received =")
-    monkeypatch.setattr(measure, "board_code", lambda name: source)
+    source = workbench.board_code("measure").replace("n, self.n_received =", f"{slow}\n  n, self.n_received =")
+    monkeypatch.setattr(workbench, "board_code", lambda name: source)
     monkeypatch.setattr(SerialTransport, "follow", interrupted)
     found = measure.measure("gesture.a8", board.port, measure.Options(20, data="test.npz"), progress=begin)
     assert found["interrupted"] and (found["data"]["n_windows"], found["data"]["same_bytes"]) == (2, 2)
@@ -154,13 +154,13 @@ def test_ctrl_c_in_the_middle_of_a_command_leaves_a_board_that_answers(board, mo
 
 
 def test_line_that_only_looks_like_ours_is_no_traceback(board, monkeypatch):
-    source = measure.board_code("measure")
+    source = workbench.board_code("measure")
     lines = ("W x", "W 0", "W -5 3 0 0 0 0 1,2,3 1,2,3", "W 900000 2 0 0 0 0 1 1", "S", "E", "")
     said = "\n".join(f"  say({line!r})" for line in lines)
     strange = source.replace(" def _timed(", f" def strange(self):\n{said}\n def _timed(")
     strange = strange.replace("ticks = Ticks(hz)", "self.strange(); ticks = Ticks(hz)", 1)
     assert strange.count("strange") == 2
-    monkeypatch.setattr(measure, "board_code", lambda name: strange)
+    monkeypatch.setattr(workbench, "board_code", lambda name: strange)
     found = benched(board)
     assert (found["n_windows"], found["lost"], found["same_bytes"]["different"]) == (64, 0, None)
 
@@ -175,8 +175,8 @@ def test_timer_runs_meanwhile(flash):
 def test_firmware_without_timer_says_so(board):
     code, _, error = attn8("bench", "gesture.a8", "--port", board.port, "--timer", 1000)
     assert code == 1
-    assert "makes no timer interrupt of 1000 Hz" in one_line(error.replace(f"{measure.NO_BOARD}\n", ""))
-    with pytest.raises(measure.MeasureError, match="makes no timer interrupt of 1000 Hz"):
+    assert "makes no timer interrupt of 1000 Hz" in one_line(error.replace(f"{workbench.NO_BOARD}\n", ""))
+    with pytest.raises(workbench.MeasureError, match="makes no timer interrupt of 1000 Hz"):
         soak.soak("gesture.a8", board.port, 60, timer_hz=1000)
 
 
@@ -402,7 +402,7 @@ def test_soak_survives_a_pulled_cable(board, monkeypatch):
         if done == 3:
             board.unplug()
 
-    with pytest.raises(measure.MeasureError, match=r"3 rows stay in soak\.csv"):
+    with pytest.raises(workbench.MeasureError, match=r"3 rows stay in soak\.csv"):
         soak.soak("gesture.a8", board.port, 60, progress=pull)
     assert len(Path("soak.csv").read_text().splitlines()) == 4
 
@@ -449,8 +449,8 @@ def test_commands_of_the_readme_run(flash, monkeypatch):
     Path("gesture.a8").rename("gestures.a8")
     with Board(flash=flash, firmware=fake_ina.firmware()) as board:
         assert attn8("deploy", "gestures.a8", "--port", board.port, "--confirm")[0] == 0
-        source = measure.board_code("soak").replace("row_ms:", "row_ms // 1000:")
-        sent = measure.board_code
+        source = workbench.board_code("soak").replace("row_ms:", "row_ms // 1000:")
+        sent = workbench.board_code
         monkeypatch.setattr(soak, "board_code", lambda name: source if name == "soak" else sent(name))
         for line in readme.command("bench_port").splitlines():
             words = line.partition("#")[0].replace("--port a0", f"--port {board.port}").split()
@@ -467,5 +467,5 @@ def test_what_bench_itself_stops_is_not_started_again():
             self.was_running = True  # it saw a KeyboardInterrupt
 
     stopped = Stopped()
-    measure._regain(stopped)
+    workbench._regain(stopped)
     assert stopped.was_running is False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .board_code import board_code
 from .link import LinkError, RemoteError
-from .measure import NO_BOARD, MeasureError, no_timer, opened, stream
+from .workbench import NO_BOARD, MeasureError, no_timer, opened, stream
 
 ROW_S = 10
 _FEWEST_ROWS = 8  # for a trend
