@@ -27,6 +27,7 @@ _N_NEW = 32  # of on_board/measure.py
 _PIECE_BYTES = 768  # of a file or window in one command: 1 kB of base64
 _TRIES = 3
 _MOST_SAMPLES, _MOST_RATE_HZ, _SAMPLING_S = 2000, 2000, 10
+_MOST_BYTES, _MOST_ROW_BYTES = 1 << 20, 128  # of what a program prints, and for each window, sample or row of it
 _CHECKED = re.compile(rb"(.*) \*([0-9a-f]{4})")
 
 
@@ -78,7 +79,7 @@ class Reader:
                 self._give(found[1].decode(errors="replace").split(" "))
             elif line.strip():
                 self.damaged += 1
-        self.rest = self.rest[-(1 << 16) :]
+        self.rest = self.rest[-(1 << 13) :]
 
     def _give(self, words):
         try:
@@ -87,15 +88,25 @@ class Reader:
             self.damaged += 1
 
 
-def stream(link, code, on_words, timeout=_BOARD_S):
+def whole(text):
+    """Returns the int of a word of a line. Raises ValueError if it is none, or larger than anything measured."""
+    if not re.fullmatch(r"-?[0-9]{1,15}", text):
+        raise ValueError(text[:40])
+    return int(text)
+
+
+def stream(link, code, on_words, n_rows=0, timeout=_BOARD_S):
     """Runs code on the board and gives the words of each line; returns how many lines arrived damaged.
+
+    Args:
+        n_rows: windows, samples or rows that it tells of: a board that sends much more is given up.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, when the board has stopped as well.    LinkError.    RemoteError.
     """
     reader = Reader(on_words)
     try:
-        link.exec(code, timeout, reader.feed)
+        link.exec(code, timeout, reader.feed, _MOST_BYTES + n_rows * _MOST_ROW_BYTES)
     except KeyboardInterrupt:
         _regain(link)
         raise
@@ -308,8 +319,8 @@ class Measured:
             self.hard = words[1] == "1"
         if words[0] != "W":
             return
-        first, n, high, low, us, calls = map(int, words[1:7])
-        runs, loops = (list(map(int, text.split(","))) for text in words[7:])
+        first, n, high, low, us, calls = map(whole, words[1:7])
+        runs, loops = (list(map(whole, text.split(","))) for text in words[7:])
         if not self.at <= first <= first + n <= self.wanted or not len(runs) == len(loops) == n:
             return
         if first > self.at:
@@ -402,7 +413,7 @@ def _measure_windows(bench, options, found, progress):
     pause = bench.link.eval("_b.pause_us()", 60, shape=(WHOLE, Either(None, WHOLE)))
     code = f"_b.windows({measured.wanted}, {in_line}, {options.timer_hz})"
     try:
-        stream(bench.link, code, measured.take)
+        stream(bench.link, code, measured.take, measured.wanted)
         measured.lost += measured.wanted - measured.at
     except RemoteError as error:
         raise no_timer(bench, options.timer_hz, error) from None
@@ -461,12 +472,12 @@ def _sampling(bench, options, progress):
     def take(words):
         if words[0] == "S":
             for name, text in ((steps, words[2]), (gaps, words[3])):
-                name.update(enumerate(map(int, text.split(",")), int(words[1])))
+                name.update(enumerate(map(whole, text.split(",")), whole(words[1])))
         elif words[0] == "L":
-            counts[:] = map(int, words[1:3])
+            counts[:2] = whole(words[1]), whole(words[2])
 
-    stream(bench.link, f"_b.sampling({g.sample_rate_hz!r}, {n}, {hop}, {options.timer_hz})", take)
-    if len(steps) < n or not counts:
+    stream(bench.link, f"_b.sampling({g.sample_rate_hz!r}, {n}, {hop}, {options.timer_hz})", take, n)
+    if not (counts and all(i in steps and i in gaps for i in range(n))):
         raise MeasureError(f"{bench.link.device}: lines of the sampling arrived damaged; check the cable")
     late = max(lateness([steps[i] for i in range(n)], [gaps[i] for i in range(n)], g.sample_rate_hz))
     head = {"rate_hz": g.sample_rate_hz, "n_samples": n, "hop": hop}
@@ -542,9 +553,12 @@ def _energy(bench, options, found, say):
         if words[0] in ("I", "B", "D"):
             meter.mark(words[0])
         if words[0] == "D":
-            got["D"] = list(map(int, words[1:3]))
+            n, busy_ms = map(whole, words[1:3])
+            if min(n, busy_ms) < 1:
+                raise ValueError(words)
+            got["D"] = n, busy_ms
         elif words[0] in ("i", "b"):
-            got[words[0]] += [tuple(map(int, pair.split(","))) for pair in words[1:]]
+            got[words[0]] += [(whole(a), whole(b)) for a, b in (pair.split(",") for pair in words[1:])]
 
     ms = round(meter.phase_s * 1000)
     say(f"energy: {2 * meter.phase_s:.0f} s, half of them with nothing to do")
