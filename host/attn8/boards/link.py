@@ -248,16 +248,16 @@ class Link:
 
     @contextlib.contextmanager
     def limited(self, n_bytes, timeout=10):
-        """With it the board may send so many bytes, and take some minutes; gives a function that begins anew.
+        """With it the board may send so many bytes, and take some minutes; gives a function that lets these begin anew.
 
         Args:
             timeout: seconds that it may be silent, None for ever.
         """
 
         def begin():
-            self._left = n_bytes
             self._end = math.inf if timeout is None else time.monotonic() + _MOST_WAITS * timeout
 
+        self._left = n_bytes
         begin()
         try:
             yield begin
@@ -324,7 +324,7 @@ class Link:
 
         Args:
             code: str.    timeout: seconds without output after which the board counts as lost; None waits for ever.
-            on_data: called with the bytes as they come, however many; then nothing is returned.
+            on_data: called with the bytes as they come; then nothing is returned, and it may take for ever.
             most_bytes: that it may print.
 
         Raises:

@@ -10,7 +10,7 @@ from .board_code import board_code
 from .link import RemoteError
 from .metering import Run
 from .shape import SHORT, WHOLE, Either
-from .workbench import BOARD_S, NO_BOARD, PIECE_BYTES, MeasureError, no_timer, opened, stream
+from .workbench import BOARD_S, NO_BOARD, PIECE_BYTES, MeasureError, no_timer, opened, stream, whole
 
 _MOST_WINDOWS, _FEWEST_WINDOWS, _WINDOWS_S = 1000, 20, 60  # by default: as many as fit into a minute
 _LINE_WINDOWS, _LINE_S = 32, 1.0
@@ -97,8 +97,8 @@ class Measured:
             self.hard = words[1] == "1"
         if words[0] != "W":
             return
-        first, n, high, low, us, calls = map(int, words[1:7])
-        runs, loops = (list(map(int, text.split(","))) for text in words[7:])
+        first, n, high, low, us, calls = map(whole, words[1:7])
+        runs, loops = (list(map(whole, text.split(","))) for text in words[7:])
         if not self.at <= first <= first + n <= self.wanted or not len(runs) == len(loops) == n:
             return
         if first > self.at:
@@ -191,7 +191,7 @@ def _measure_windows(bench, options, found, progress):
     pause = bench.link.eval("_b.pause_us()", 60, shape=(WHOLE, Either(None, WHOLE)))
     code = f"_b.windows({measured.wanted}, {in_line}, {options.timer_hz})"
     try:
-        stream(bench.link, code, measured.take)
+        stream(bench.link, code, measured.take, measured.wanted)
         measured.lost += measured.wanted - measured.at
     except RemoteError as error:
         raise no_timer(bench, options.timer_hz, error) from None
@@ -240,12 +240,12 @@ def _sampling(bench, options, progress):
     def take(words):
         if words[0] == "S":
             for name, text in ((steps, words[2]), (gaps, words[3])):
-                name.update(enumerate(map(int, text.split(",")), int(words[1])))
+                name.update(enumerate(map(whole, text.split(",")), whole(words[1])))
         elif words[0] == "L":
-            counts[:] = map(int, words[1:3])
+            counts[:2] = whole(words[1]), whole(words[2])
 
-    stream(bench.link, f"_b.sampling({g.sample_rate_hz!r}, {n}, {hop}, {options.timer_hz})", take)
-    if len(steps) < n or not counts:
+    stream(bench.link, f"_b.sampling({g.sample_rate_hz!r}, {n}, {hop}, {options.timer_hz})", take, n)
+    if not (counts and all(i in steps and i in gaps for i in range(n))):
         raise MeasureError(f"{bench.link.device}: lines of the sampling arrived damaged; check the cable")
     late = max(lateness([steps[i] for i in range(n)], [gaps[i] for i in range(n)], g.sample_rate_hz))
     head = {"rate_hz": g.sample_rate_hz, "n_samples": n, "hop": hop}
@@ -321,9 +321,12 @@ def _energy(bench, options, found, say):
         if words[0] in ("I", "B", "D"):
             meter.mark(words[0])
         if words[0] == "D":
-            got["D"] = list(map(int, words[1:3]))
+            n, busy_ms = map(whole, words[1:3])
+            if min(n, busy_ms) < 1:
+                raise ValueError(words)
+            got["D"] = n, busy_ms
         elif words[0] in ("i", "b"):
-            got[words[0]] += [tuple(map(int, pair.split(","))) for pair in words[1:]]
+            got[words[0]] += [(whole(a), whole(b)) for a, b in (pair.split(",") for pair in words[1:])]
 
     ms = round(meter.phase_s * 1000)
     say(f"energy: {2 * meter.phase_s:.0f} s, half of them with nothing to do")

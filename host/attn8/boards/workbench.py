@@ -20,6 +20,7 @@ from .shape import COUNT, SHORT, WHOLE, Either
 NO_BOARD = "no board: times of a computer, not shown"
 BOARD_S = 300  # without a line; a window of a large model in bytecode
 PIECE_BYTES = 768  # of a file or window in one command: 1 kB of base64
+_MOST_BYTES, _MOST_ROW_BYTES = 1 << 20, 128  # of what a program prints, and for each window, sample or row of it
 _CHECKED = re.compile(rb"(.*) \*([0-9a-f]{4})")
 
 
@@ -41,7 +42,7 @@ class Reader:
                 self._give(found[1].decode(errors="replace").split(" "))
             elif line.strip():
                 self.damaged += 1
-        self.rest = self.rest[-(1 << 16) :]
+        self.rest = self.rest[-(1 << 13) :]
 
     def _give(self, words):
         try:
@@ -50,15 +51,25 @@ class Reader:
             self.damaged += 1
 
 
-def stream(link, code, on_words, timeout=BOARD_S):
+def whole(text):
+    """Returns the int of a word of a line. Raises ValueError if it is none, or larger than anything measured."""
+    if not re.fullmatch(r"-?[0-9]{1,15}", text):
+        raise ValueError(text[:40])
+    return int(text)
+
+
+def stream(link, code, on_words, n_rows=0, timeout=BOARD_S):
     """Runs code on the board and gives the words of each line; returns how many lines arrived damaged.
+
+    Args:
+        n_rows: windows, samples or rows that it tells of: a board that sends much more is given up.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, when the board has stopped as well.    LinkError.    RemoteError.
     """
     reader = Reader(on_words)
     try:
-        link.exec(code, timeout, reader.feed)
+        link.exec(code, timeout, reader.feed, _MOST_BYTES + n_rows * _MOST_ROW_BYTES)
     except KeyboardInterrupt:
         _regain(link)
         raise
