@@ -20,7 +20,7 @@ _WRITE_S = 10
 _BOOT_S = 15  # boot.py of a user may wait for a network
 _QUIET_S = 0.1
 _TRIES = 3
-_CHUNK_BYTES = 768  # of a file in one command: 1 kB of base64
+CHUNK_BYTES = 768  # of a file in one command: 1 kB of base64
 _MOST_ANSWER_BYTES, _MOST_BYTES = 1 << 18, 1 << 22  # of what is evaluated, of what a command prints
 _MOST_FILE_DIGITS = 1 << 26  # of a slot with its log
 _MOST_WAITS = 60  # so many times its timeout a command may take that shows signs of life
@@ -370,8 +370,8 @@ class Link:
         where = where or repr(path)
         try:
             self.exec(_OPEN.format(where=where))
-            for at in range(0, len(data), _CHUNK_BYTES):
-                chunk = data[at : at + _CHUNK_BYTES]
+            for at in range(0, len(data), CHUNK_BYTES):
+                chunk = data[at : at + CHUNK_BYTES]
                 self.exec(f"_w(_d({b64encode(chunk)!r}))")
                 if progress:
                     progress(at + len(chunk), len(data))
@@ -383,6 +383,17 @@ class Link:
             raise self.file_error(error, path, len(data)) from None
         if check and self.crc(path) != (len(data), zlib.crc32(data)):
             raise self._damaged(path)
+
+    def fill(self, buffer, data):
+        """Writes bytes into the RAM of the board; the caller compares them.
+
+        Args:
+            buffer: an expression of the board that gives a bytearray or array of as many bytes.
+        """
+        self.exec(DECODE)
+        for at in range(0, len(data), CHUNK_BYTES):
+            chunk = data[at : at + CHUNK_BYTES]
+            self.exec(f"{buffer}[{at}:{at + len(chunk)}] = _d({b64encode(chunk)!r})")
 
     def _damaged(self, path):
         return LinkError(f"{self.device}: {path} arrived damaged; {CABLE}")
@@ -488,12 +499,14 @@ class Link:
 
 CABLE = "check the cable, then try again"
 # Names with an underscore in the board's __main__; they end with the next soft reset.
-_OPEN = """
+DECODE = """
 try:
  from binascii import a2b_base64 as _d
 except ImportError:
  from ubinascii import a2b_base64 as _d
-_f = open({where}, "wb")
+"""
+_OPEN = f"""{DECODE}
+_f = open({{where}}, "wb")
 _w = _f.write
 """
 # Small ints have 31 bits and not every board has larger ones, so a CRC travels as two halves.

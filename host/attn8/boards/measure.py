@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from . import BOARDS
 from .board_code import board_code
-from .link import RemoteError
+from .link import CHUNK_BYTES, DECODE, RemoteError
 from .metering import Run
 from .shape import SHORT, WHOLE, Either
-from .workbench import BOARD_S, NO_BOARD, PIECE_BYTES, MeasureError, no_timer, opened, stream, whole
+from .workbench import BOARD_S, NO_BOARD, MeasureError, no_timer, opened, stream, whole
 
 _MOST_WINDOWS, _FEWEST_WINDOWS, _WINDOWS_S = 1000, 20, 60  # by default: as many as fit into a minute
 _LINE_WINDOWS, _LINE_S = 32, 1.0
@@ -269,6 +269,7 @@ def _measure_data(bench, labelled, found, progress):
 
     x, y, name = labelled[0]
     outputs, resent = [], 0
+    bench.link.exec(DECODE)
     try:
         for window in x:
             got, tries = _answered(bench.link, window.tobytes(), len(bench.graph.labels))
@@ -284,7 +285,7 @@ _ANSWER = ((SHORT, SHORT), [range(-128, 128)])
 
 def _answered(link, window, n_outputs):
     """Returns (outputs of a window that is pushed, how often it was sent again)."""
-    pieces = [b64encode(window[at : at + PIECE_BYTES]) for at in range(0, len(window), PIECE_BYTES)]
+    pieces = [b64encode(window[at : at + CHUNK_BYTES]) for at in range(0, len(window), CHUNK_BYTES)]
     for again in range(_TRIES):
         for piece in pieces[:-1]:
             link.exec(f"_b.receive(_d({piece!r}))")

@@ -5,7 +5,6 @@ What runs on the board lies in on_board/; it is sent there, prints lines with a 
 
 import re
 import zlib
-from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from .board_code import board_code
 from .deploy import check_package
 from .facts import Facts, read_facts, read_slots
 from .link import LinkError, RemoteError, open_link
-from .shape import COUNT, SHORT, WHOLE, Either
+from .shape import SHORT, WHOLE, Either
 
 NO_BOARD = "no board: times of a computer, not shown"
 BOARD_S = 300  # without a line; a window of a large model in bytecode
-PIECE_BYTES = 768  # of a file or window in one command: 1 kB of base64
 _MOST_BYTES, _MOST_ROW_BYTES = 1 << 20, 128  # of what a program prints, and for each window, sample or row of it
 _CHECKED = re.compile(rb"(.*) \*([0-9a-f]{4})")
 
@@ -201,24 +199,15 @@ def _refused(link, error, n_bytes, arena_bytes):
     return error
 
 
-_DECODE = """
-try:
- from binascii import a2b_base64 as _d
-except ImportError:
- from ubinascii import a2b_base64 as _d
-"""
-
-
 def _fill(link, data, path):
     """Brings the bytes of a model into RAM there: over the cable, or from a file of the board."""
-    link.exec(f"{_DECODE}_m = Memory({len(data)})")
+    link.exec(f"_m = Memory({len(data)})")
     if path:
         link.exec(f"_m.read({path!r})", timeout=60)
     else:
-        for at in range(0, len(data), PIECE_BYTES):
-            link.exec(f"_m.write(_d({b64encode(data[at : at + PIECE_BYTES])!r}))")
-    n, (high, low) = link.eval("_m.crc()", 60, shape=(COUNT, (SHORT, SHORT)))
-    if (n, high << 16 | low) != (len(data), zlib.crc32(data)):
+        link.fill("_m.data", data)
+    high, low = link.eval("_m.crc()", 60, shape=(SHORT, SHORT))
+    if high << 16 | low != zlib.crc32(data):
         raise MeasureError(f"{link.device}: the model arrived damaged; check the cable, then try again")
 
 
