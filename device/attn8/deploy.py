@@ -30,9 +30,17 @@ def _row(slot):
     with open(slot.path, "rb") as f:
         head = f.read(100)
     n, n_version = head[32], head[33]
-    name, version = str(head[36 : 36 + n], "utf-8"), str(head[36 + n : 36 + n + n_version], "utf-8")
+    name, version = _text(head[36 : 36 + n]), _text(head[36 + n : 36 + n + n_version])
     model_id = "".join([f"{b:02x}" for b in head[16:24]])
     return slot.index, slot.sequence, slot.length, slot.state, slot.boots, name, version, model_id
+
+
+def _text(data):
+    """Returns bytes as text, "" where they are none: a damaged model must not keep another from being deployed."""
+    try:
+        return str(data, "utf-8")
+    except UnicodeError:
+        return ""
 
 
 def begin(name):

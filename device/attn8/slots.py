@@ -8,7 +8,7 @@ import os
 from struct import pack, unpack
 
 from .checking import ModelError, Passing, submodule
-from .tables import ERR_SLOT
+from .tables import ERR_SIGNATURE, ERR_SLOT
 
 try:
     from binascii import crc32
@@ -23,7 +23,8 @@ CONFIRM_AFTER = 100  # windows
 _HEADER_BYTES = 24
 _RECORD_BYTES = 16
 _MAGIC = 0x384C
-_EROFS = 30
+_ENOENT, _EROFS = 2, 30
+_MAX_KEY_BYTES = 1024
 counted = {}  # path: (sequence, boots) of each trial that was loaded since this program began
 
 
@@ -174,11 +175,19 @@ def both(name):
 
 
 def key_of(name):
-    """Returns the bytes of the key file, or None if there is none."""
+    """Returns the bytes of the key file, or None if there is none.
+
+    Raises:
+        ModelError: SIGNATURE, if it is empty or too large for a key.    OSError: if it cannot be read.
+    """
     try:
-        os.stat(f"{name}.key")
-    except OSError:
+        n = os.stat(f"{name}.key")[6]
+    except OSError as e:
+        if e.args[0] != _ENOENT:  # a file system that fails must not turn the check off
+            raise
         return None
+    if not 1 <= n <= _MAX_KEY_BYTES:  # an empty one, as a power cut leaves it, signs for everybody
+        raise ModelError(ERR_SIGNATURE, f"{name}.key", f"{n} bytes", f"a key of 1 to {_MAX_KEY_BYTES}")
     with open(f"{name}.key", "rb") as f:
         return f.read()
 

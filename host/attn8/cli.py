@@ -335,7 +335,7 @@ def new(output, folder):
     output.say(f"next: cd {shlex.quote(folder)} && attn8 train config.toml")
 
 
-from .boards import verbs as _board_verbs  # noqa: E402, F401 (they come last in the list)
+from .boards import verbs as _board_verbs  # noqa: E402, F401 (made by the import)
 
 
 def main():

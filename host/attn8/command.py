@@ -1,6 +1,7 @@
 """What all verbs of the command line share: common options, results and messages, one line for an error."""
 
 import functools
+import inspect
 import io
 import json
 import sys
@@ -18,11 +19,18 @@ INSTALL_TORCH = (
 )
 
 
+ORDER = (
+    *("demo", "train", "quantize", "pack", "evaluate", "report", "info", "check", "run", "bench", "fit", "data"),
+    *("devices", "install", "build-native", "deploy", "rollback", "status", "flash", "repl", "test", "capture"),
+    *("monitor", "new"),
+)
+
+
 class Verbs(click.Group):
-    """Lists the verbs in the order of the way from data to device."""
+    """Lists the verbs in the order of the way from a model to a board; others in that in which they were made."""
 
     def list_commands(self, context):
-        return list(self.commands)
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -42,7 +50,7 @@ def verb(name, example, *decorators, group=cli):
         def guarded(json_, quiet, verbose, **arguments):
             run_verb(function, Output(json_, quiet), verbose, arguments)
 
-        guarded.__doc__ = f"{function.__doc__}\n\n\b\nExample:\n  {example}"
+        guarded.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\n\b\nExample:\n  {example}"
         command = guarded
         common = (
             click.option(

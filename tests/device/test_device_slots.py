@@ -515,6 +515,40 @@ def test_with_a_key_on_the_board_only_signed_models_run():
     assert raises(attn8.ModelError, attn8.load, name).code == 40
 
 
+def test_a_key_file_that_is_no_key_takes_no_model():
+    name = with_old()
+    for key in (b"", bytes(1025)):
+        write(name + ".key", key)
+        e = raises(attn8.ModelError, attn8.load, name)
+        assert e.code == 40 and f"got {len(key)} bytes, expected a key of 1 to 1024" in str(e)
+
+
+class Broken:
+    """In place of the module os: files cannot be looked at."""
+
+    def stat(self, path):
+        raise OSError(5)
+
+
+def test_a_file_system_that_fails_does_not_turn_the_signature_off():
+    name = with_old()
+    slots.os = Broken()
+    try:
+        e = raises(OSError, slots.key_of, name)
+    finally:
+        slots.os = os
+    assert e.args[0] == 5
+    assert slots.key_of(name) is None
+
+
+def test_a_damaged_name_keeps_no_other_model_from_being_deployed():
+    name, data = fresh(), read(OLD)
+    write(name + ".0.a8", data[:36] + b"\xff" + data[37:] + slots.record(data[:24], 1, GOOD))
+    assert slots.status(name)[0][:6] == (0, 1, len(data), GOOD, 0, "")
+    assert update(name, NEW) == (0, 1)
+    assert is_loaded(name, NEW)
+
+
 class Refused:
     """Makes appending fail with an error until ``end``."""
 

@@ -2,19 +2,21 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 
-from attn8 import cli, reference
+from attn8 import boards, cli, reference
 from models import random_model, windows_for
 
 VERBS = [
-    *("demo", "train", "quantize", "pack", "evaluate", "report", "check", "info", "run", "data", "new"),
-    *("bench", "fit", "build-native", "devices", "flash", "install", "deploy", "rollback", "status", "repl", "test"),
-    *("capture", "monitor"),
+    *("demo", "train", "quantize", "pack", "evaluate", "report", "info", "check", "run", "bench", "fit", "data"),
+    *("devices", "install", "build-native", "deploy", "rollback", "status", "flash", "repl", "test", "capture"),
+    *("monitor", "new"),
 ]
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; sys.argv[0] = 'attn8'; from attn8.cli import main; main()"
 
@@ -50,12 +52,45 @@ def test_help_of_every_verb_needs_no_torch_and_has_an_example(verb):
 
 
 def test_help_lists_every_verb():
-    assert list(cli.cli.commands) == VERBS
+    assert cli.cli.list_commands(None) == VERBS
+    assert set(cli.cli.commands) == set(VERBS)
     assert list(cli.cli.commands["data"].commands) == ["preview"]
 
 
+def verbs_of(group):
+    """Yields every verb, those inside others too."""
+    for command in group.commands.values():
+        yield from verbs_of(command) if isinstance(command, click.Group) else (command,)
+
+
+def test_every_example_of_a_help_is_right_usage(monkeypatch):
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, parameter, context: value)  # none of them is here
+    for command in verbs_of(cli.cli):
+        _, _, examples = command.help.partition("Example:\n")
+        lines = [line for example in examples.splitlines() for line in example.split(" && ") if "attn8 " in line]
+        assert lines, command.name
+        for line in lines:
+            _, *words = shlex.split(line)
+            context, group = click.Context(cli.cli), cli.cli
+            while isinstance(group, click.Group):
+                name, group, words = group.resolve_command(context, words)
+            group.make_context(name, words)
+
+
+def test_paragraphs_of_a_help_are_aligned():
+    for command in verbs_of(cli.cli):
+        text, _, _ = command.help.partition("\b\n")
+        assert not any(line.startswith(" ") for line in text.splitlines()), command.name
+
+
+@pytest.mark.parametrize("verb", ["bench", "fit", "flash"])
+def test_help_names_the_boards(verb):
+    out = " ".join(attn8(verb, "--help")[0].split())
+    assert f"Boards: {', '.join(boards.boards())}." in out.replace("- ", "-")
+
+
 def test_importing_the_program_loads_nothing_heavy():
-    heavy = ("torch", "numpy", "rich", "safetensors")
+    heavy = ("torch", "numpy", "rich", "safetensors", "serial", "mpremote", "jinja2", "tomllib", "asyncio")
     code = f"import sys, attn8, attn8.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from attn8.boards import meters
-from attn8.boards.meters import MeterError, Run, choose_marker, meter, read_trace, trace_energy
+from attn8.boards import meter_csv, meter_otii
+from attn8.boards.meter_csv import choose_marker, read_trace, trace_energy
+from attn8.boards.metering import MeterError, Run
+from attn8.boards.meters import meter
 
 RUN = Run(idle_s=2.0, busy_s=2.0, n_windows=100)
 
@@ -237,7 +239,7 @@ def test_damaged_recordings_end_in_a_sentence_or_a_trace(tmp_path):
 
 
 def test_recording_is_awaited_until_it_is_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(meters, "_STABLE_S", 0.05)
+    monkeypatch.setattr(meter_csv, "_STABLE_S", 0.05)
     path, said = tmp_path / "t.csv", []
     path.write_text("an old one")
     found = meter(f"csv:{path},volts=3.3,marker=D1", said.append)
@@ -245,7 +247,7 @@ def test_recording_is_awaited_until_it_is_whole(tmp_path, monkeypatch):
     threading.Timer(0.2, lambda: (path.write_text(FORMATS["ppk2"][0]), setattr(found, "began", 0))).start()
     assert found.stop(RUN)["busy_mw"] == pytest.approx(66, rel=1e-3)
     assert "export it as" in said[0]
-    monkeypatch.setattr(meters, "_WAIT_S", 0.1)
+    monkeypatch.setattr(meter_csv, "_WAIT_S", 0.1)
     gone = meter(f"csv:{tmp_path / 'none.csv'}")
     with pytest.raises(MeterError, match="no recording came within"):
         gone.stop(RUN)
@@ -348,7 +350,7 @@ def test_otii_that_cannot_measure_is_one_line(changes, says):
 
 
 def test_otii_that_is_not_there_is_one_line(monkeypatch):
-    monkeypatch.setattr(meters, "_OTII_S", 0.2)
+    monkeypatch.setattr(meter_otii, "_OTII_S", 0.2)
     with pytest.raises(MeterError, match=r"nobody answers at 127\.0\.0\.1:1 .*start the server"):
         meter("otii:127.0.0.1:1").start(None)
     with otii(lambda request: b"") as (name, _), pytest.raises(MeterError, match="no answer to otii_has_license"):

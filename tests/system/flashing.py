@@ -1,12 +1,9 @@
 """What the tests of `attn8 flash` share: the verb in this process, and what keeps them quick."""
 
 import importlib.util
-import json
-
-from click.testing import CliRunner
 
 from attn8.boards import esp_program, uf2_drive
-from attn8.cli import cli
+from in_process import attn8, told
 from tools import missing
 
 
@@ -33,17 +30,9 @@ def written(folder, data):
     return path
 
 
-def attn8(*arguments, answer=""):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)), input=answer)
-    return done.exit_code, done.stdout, done.stderr
-
-
 def flashed(*arguments):
     """Returns what `attn8 flash --json` prints."""
-    code, out, error = attn8("flash", "--json", *arguments)
-    assert code == 0, error
-    return json.loads(out)
+    return told("flash", *arguments)
 
 
 def refused(*arguments, code=1):

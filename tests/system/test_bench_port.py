@@ -8,35 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import fake_ina
 import readme
 from attn8 import reference
-from attn8.boards import install, measure, meters, soak
+from attn8.boards import measure, meter_csv, meter_ina, meters, soak, workbench
 from attn8.boards.facts import Facts
 from attn8.boards.link import LinkError, open_link
-from attn8.cli import cli
 from attn8.random_models import Shape, build_model, random_model, windows_for
+from in_process import attn8, told
 from pty_board import Board, over_tcp
 
 MODEL = random_model(3)
 PICO = {"platform": "rp2", "_machine": "Raspberry Pi Pico with RP2040"}
 SHOWN = ("run_ms", "loop_ms", "collector", "timer", "sampling", "energy")
-
-
-@pytest.fixture(scope="module")
-def flash():
-    """The file system of a board with attn8 on it."""
-    with Board() as board:
-        install.install(board.port, pure=True)
-        return board.flash()
-
-
-@pytest.fixture
-def board(flash):
-    with Board(flash=flash) as board:
-        yield board
 
 
 @pytest.fixture(autouse=True)
@@ -48,16 +33,8 @@ def files(tmp_path, monkeypatch):
     np.savez("test.npz", x=x, y=y, group=np.arange(12) // 4, labels=np.array(g.labels))
 
 
-def attn8(*arguments):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
-
-
 def benched(board, *arguments, what="gesture.a8"):
-    code, out, error = attn8("bench", what, "--port", board.port, "--windows", 64, *arguments, "--json")
-    assert code == 0, error
-    return json.loads(out)
+    return told("bench", what, "--port", board.port, "--windows", 64, *arguments)
 
 
 def one_line(error):
@@ -117,8 +94,8 @@ def test_windows_differ_from_each_other_and_stay_in_their_ranges():
 
 
 def test_outputs_that_differ_from_the_reference_are_exit_1(board, monkeypatch):
-    source = measure.on_board("measure").replace("= out[j] & 255", "= out[j] + (i == 5) & 255")
-    monkeypatch.setattr(measure, "on_board", lambda name: source)
+    source = workbench.board_code("measure").replace("= out[j] & 255", "= out[j] + (i == 5) & 255")
+    monkeypatch.setattr(workbench, "board_code", lambda name: source)
     code, out, error = attn8("bench", "gesture.a8", "--port", board.port, "--windows", 100, "--json")
     assert code == 1
     assert json.loads(out)["same_bytes"]["different"] == 0
@@ -166,9 +143,9 @@ def test_ctrl_c_in_the_middle_of_a_command_leaves_a_board_that_answers(board, mo
         if what == "test set":
             done.append(n)
 
-    slow = "self.n_answers = getattr(self, 'n_answers', 0) + 1\n        self.n_answers == 3 and sleep_ms(100000)"
-    source = measure.on_board("measure").replace("n, self.n_received =", f"{slow}\n        n, self.n_received =")
-    monkeypatch.setattr(measure, "on_board", lambda name: source)
+    slow = "self.n_answers = getattr(self, 'n_answers', 0) + 1\n  self.n_answers == 3 and sleep_ms(100000)"
+    source = workbench.board_code("measure").replace("n, self.n_received =", f"{slow}\n  n, self.n_received =")
+    monkeypatch.setattr(workbench, "board_code", lambda name: source)
     monkeypatch.setattr(SerialTransport, "follow", interrupted)
     found = measure.measure("gesture.a8", board.port, measure.Options(20, data="test.npz"), progress=begin)
     assert found["interrupted"] and (found["data"]["n_windows"], found["data"]["same_bytes"]) == (2, 2)
@@ -177,13 +154,13 @@ def test_ctrl_c_in_the_middle_of_a_command_leaves_a_board_that_answers(board, mo
 
 
 def test_line_that_only_looks_like_ours_is_no_traceback(board, monkeypatch):
-    source = measure.on_board("measure")
+    source = workbench.board_code("measure")
     lines = ("W x", "W 0", "W -5 3 0 0 0 0 1,2,3 1,2,3", "W 900000 2 0 0 0 0 1 1", "S", "E", "")
-    said = "\n".join(f"        say({line!r})" for line in lines)
-    strange = source.replace("    def _timed(", f"    def strange(self):\n{said}\n\n    def _timed(")
+    said = "\n".join(f"  say({line!r})" for line in lines)
+    strange = source.replace(" def _timed(", f" def strange(self):\n{said}\n def _timed(")
     strange = strange.replace("ticks = Ticks(hz)", "self.strange(); ticks = Ticks(hz)", 1)
     assert strange.count("strange") == 2
-    monkeypatch.setattr(measure, "on_board", lambda name: strange)
+    monkeypatch.setattr(workbench, "board_code", lambda name: strange)
     found = benched(board)
     assert (found["n_windows"], found["lost"], found["same_bytes"]["different"]) == (64, 0, None)
 
@@ -198,8 +175,8 @@ def test_timer_runs_meanwhile(flash):
 def test_firmware_without_timer_says_so(board):
     code, _, error = attn8("bench", "gesture.a8", "--port", board.port, "--timer", 1000)
     assert code == 1
-    assert "makes no timer interrupt of 1000 Hz" in one_line(error.replace(f"{measure.NO_BOARD}\n", ""))
-    with pytest.raises(measure.MeasureError, match="makes no timer interrupt of 1000 Hz"):
+    assert "makes no timer interrupt of 1000 Hz" in one_line(error.replace(f"{workbench.NO_BOARD}\n", ""))
+    with pytest.raises(workbench.MeasureError, match="makes no timer interrupt of 1000 Hz"):
         soak.soak("gesture.a8", board.port, 60, timer_hz=1000)
 
 
@@ -298,7 +275,7 @@ def test_wrong_usage_is_exit_2():
 
 @pytest.mark.parametrize("kind", ["ina219", "ina226"])
 def test_energy_by_a_chip_on_the_boards_i2c(flash, kind, monkeypatch):
-    monkeypatch.setitem(meters.CHIPS, kind, replace(meters.CHIPS[kind], every_ms=20))
+    monkeypatch.setitem(meter_ina.CHIPS, kind, replace(meter_ina.CHIPS[kind], every_ms=20))
     firmware = fake_ina.firmware(kind, idle_ma=20, busy_ma=30, volts=5)
     with Board(flash=flash, pretend=PICO, firmware=firmware) as board, over_tcp(board.port) as url:
         options = measure.Options(windows=20, meter=meters.meter(f"{kind}:sda=4,scl=5"), marker=3)
@@ -325,7 +302,7 @@ def test_chip_that_does_not_answer_is_named_with_its_pins(flash, pulled_up, says
     assert f"no INA226 on SDA 6, SCL 7: {says}" in str(caught.value)
 
 
-class Analyser(meters.CsvMeter):
+class Analyser(meter_csv.CsvMeter):
     """A recording of 20 mA, and of 30 mA while the board's marker pin was high, which it asks the board for."""
 
     phase_s = 0.5
@@ -344,7 +321,7 @@ class Analyser(meters.CsvMeter):
 
 
 def test_energy_by_a_recording_with_a_marker_channel(flash, monkeypatch):
-    monkeypatch.setattr(meters, "_STABLE_S", 0.05)
+    monkeypatch.setattr(meter_csv, "_STABLE_S", 0.05)
     with Board(flash=flash, pretend=PICO, firmware=fake_ina.firmware()) as board, over_tcp(board.port) as url:
         chosen = Analyser("csv", "trace.csv", {"volts": "3.3"}, print)
         found = measure.measure("gesture.a8", url, measure.Options(20, meter=chosen, marker=3))["energy"]
@@ -425,7 +402,7 @@ def test_soak_survives_a_pulled_cable(board, monkeypatch):
         if done == 3:
             board.unplug()
 
-    with pytest.raises(measure.MeasureError, match=r"3 rows stay in soak\.csv"):
+    with pytest.raises(workbench.MeasureError, match=r"3 rows stay in soak\.csv"):
         soak.soak("gesture.a8", board.port, 60, progress=pull)
     assert len(Path("soak.csv").read_text().splitlines()) == 4
 
@@ -472,9 +449,9 @@ def test_commands_of_the_readme_run(flash, monkeypatch):
     Path("gesture.a8").rename("gestures.a8")
     with Board(flash=flash, firmware=fake_ina.firmware()) as board:
         assert attn8("deploy", "gestures.a8", "--port", board.port, "--confirm")[0] == 0
-        source = measure.on_board("soak").replace("row_ms:", "row_ms // 1000:")
-        sent = measure.on_board
-        monkeypatch.setattr(soak, "on_board", lambda name: source if name == "soak" else sent(name))
+        source = workbench.board_code("soak").replace("row_ms:", "row_ms // 1000:")
+        sent = workbench.board_code
+        monkeypatch.setattr(soak, "board_code", lambda name: source if name == "soak" else sent(name))
         for line in readme.command("bench_port").splitlines():
             words = line.partition("#")[0].replace("--port a0", f"--port {board.port}").split()
             code, out, error = attn8(*words[1:])
@@ -490,5 +467,5 @@ def test_what_bench_itself_stops_is_not_started_again():
             self.was_running = True  # it saw a KeyboardInterrupt
 
     stopped = Stopped()
-    measure._regain(stopped)
+    workbench._regain(stopped)
     assert stopped.was_running is False

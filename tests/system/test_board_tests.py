@@ -3,14 +3,13 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
 from attn8.boards import install
 from attn8.boards.link import open_link
 from attn8.boards.repl import session
 from attn8.boards.testing import device_tests_folder
-from attn8.cli import cli
 from attn8.random_models import random_model
+from in_process import attn8
 from pty_board import Board
 from tools import ROOT
 
@@ -20,12 +19,6 @@ def board():
     with Board(heap_bytes=1 << 20) as board:
         install.install(board.port, pure=True)
         yield board
-
-
-def attn8(*arguments):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
 
 
 def n_tests(*names):

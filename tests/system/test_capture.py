@@ -405,7 +405,8 @@ def test_train_reads_what_was_recorded(board):
             done, _ = capture(board, f"--sensor mpu6050 --rate 100 --label {label} --person {person} --seconds 0.6")
     assert done["next"] == ["attn8 data preview data", "attn8 train --data data --set data.folds=2"]
     found = load_recordings(DataConfig(window=32), "data")
-    assert (found.labels, found.sample_rate_hz, found.faults) == (["circle", "shake"], 100.0, [])
+    assert (found.labels, found.faults) == (["circle", "shake"], [])
+    assert found.sample_rate_hz == pytest.approx(100, rel=0.02)  # a busy computer holds up some reads
     assert {(r.label, r.group) for r in found.recordings} == {
         *(("circle", "anna"), ("circle", "ben"), ("shake", "anna"), ("shake", "ben"))
     }

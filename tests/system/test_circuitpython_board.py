@@ -1,31 +1,15 @@
 """The verbs for boards on CircuitPython: its unix port by hand; in CI what needs no other interpreter."""
 
-import json
-
 import pytest
-from click.testing import CliRunner
 
 import circuitpython_hand as hand
 import micropython_builds as builds
 from attn8.boards.link import open_link
 from attn8.boards.repl import session
-from attn8.cli import cli
 from attn8.random_models import random_model
+from in_process import attn8, told
 
 OLD, NEW = random_model(1), random_model(2)
-
-
-def attn8(*arguments):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
-
-
-def told(*arguments):
-    """Returns what a verb tells as JSON."""
-    code, out, error = attn8(*arguments, "--json")
-    assert code == 0, error
-    return json.loads(out)
 
 
 @pytest.fixture

@@ -7,14 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import readme
 from attn8 import model_file, reference
-from attn8.boards import install
 from attn8.boards.link import open_link
-from attn8.cli import cli
 from attn8.random_models import Shape, build_model, random_model
+from in_process import attn8, told
 from pty_board import Board
 from tools import ROOT
 
@@ -22,20 +20,6 @@ sys.path.insert(0, str(ROOT / "tests" / "device"))
 from make_files import wrong_golden
 
 OLD, NEW = random_model(3), random_model(4)
-
-
-@pytest.fixture(scope="module")
-def flash():
-    """The file system of a board with attn8 on it."""
-    with Board() as board:
-        install.install(board.port, pure=True)
-        return board.flash()
-
-
-@pytest.fixture
-def board(flash):
-    with Board(flash=flash) as board:
-        yield board
 
 
 @pytest.fixture(autouse=True)
@@ -66,16 +50,8 @@ def identity(data):
     return reference.parse(data).id
 
 
-def attn8(*arguments):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
-
-
 def deployed(*arguments):
-    code, out, error = attn8("deploy", *arguments, "--json")
-    assert code == 0, error
-    return json.loads(out)["boards"][0]
+    return told("deploy", *arguments)["boards"][0]
 
 
 def loaded(board, name="gesture"):
@@ -235,6 +211,13 @@ def test_signed_model_runs_only_with_its_key(board):
     assert "the board refuses the model: gesture.1.a8" in error and "SIGNATURE" in error
     assert deployed("new.a8", "--port", board.port, "--name", "gesture", "--key", "key")["id"] == identity(NEW)
     assert loaded(board) == identity(NEW)
+
+
+def test_key_that_no_board_takes_signs_nothing():
+    for key, says in ((b"", "got no bytes"), (bytes(1025), "got more than 1,024 bytes")):
+        Path("key").write_bytes(key)
+        code, _, error = attn8("deploy", "new.a8", "--key", "key", "--port", "/dev/null")
+        assert code == 1 and says in error and error.count("\n") == 1
 
 
 def test_full_board_does_not_fit(flash):

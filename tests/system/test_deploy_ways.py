@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 from attn8.device import slots
-from click.testing import CliRunner
 from mpremote.romfs import VfsRomWriter
 
 import readme
 from attn8 import reference
-from attn8.boards import deploy, install, rom, slot_files, via_ampy, via_drive
+from attn8.boards import deploy, rom, slot_files, via_ampy, via_drive
 from attn8.boards.link import LinkError, open_link
-from attn8.cli import cli
 from attn8.random_models import Shape, build_model, random_model
+from in_process import attn8, told
 from pty_board import Board, answering
 from tools import missing
 
@@ -72,20 +71,6 @@ _rom()
 _ROM_KINDS = {"mapped": ("bytearray", "memoryview(self.data)"), "device": ("Segment", "self.data")}
 
 
-@pytest.fixture(scope="module")
-def flash():
-    """The file system of a board with attn8 and a model on it."""
-    with Board() as board:
-        install.install(board.port, pure=True)
-        return board.flash()
-
-
-@pytest.fixture
-def board(flash):
-    with Board(flash=flash) as board:
-        yield board
-
-
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -110,16 +95,8 @@ def identity(data):
     return reference.parse(data).id
 
 
-def attn8(*arguments, **options):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)), **options)
-    return done.exit_code, done.stdout, done.stderr
-
-
 def deployed(*arguments):
-    code, out, error = attn8("deploy", *arguments, "--json")
-    assert code == 0, error
-    return json.loads(out)["boards"][0]
+    return told("deploy", *arguments)["boards"][0]
 
 
 def loaded(board, name="gesture"):
@@ -300,11 +277,8 @@ def test_drive_that_holds_other_bytes_than_were_written_is_told(drive, monkeypat
 def test_hostile_slot_files_on_a_drive_are_one_line(drive):
     head = b"ATN8" + bytes(4) + (24).to_bytes(4, "little") + bytes(12)
     (drive / "gesture.0.a8").write_bytes(head + slots.record(head, 1, slots.GOOD))
-    code, _, error = attn8("status", "--drive", drive)
-    assert (code, error) == (
-        1,
-        f"attn8: {drive}: the slots of gesture are damaged; remove gesture.0.a8 and gesture.1.a8\n",
-    )
+    code, out, error = attn8("status", "--drive", drive)
+    assert (code, error) == (0, "") and "0 active  good" in out  # its name cannot be read; deploy takes the other slot
     with open(drive / "gesture.1.a8", "wb") as f:
         f.truncate(1 << 30)
     assert "no slot file, expected a file of at most" in attn8("status", "--drive", drive)[2]

@@ -1,7 +1,6 @@
 """`attn8 install --drive`: the package onto the drive of a CircuitPython board; what does not fit is one sentence."""
 
 import errno
-import json
 import os
 import re
 import shlex
@@ -14,8 +13,8 @@ from click.testing import CliRunner
 
 import readme
 from attn8.boards import bundle, drive_install, slot_files
-from attn8.cli import cli
 from attn8.random_models import random_model
+from in_process import attn8, told
 
 BOOT_OUT = "Adafruit CircuitPython {} on 2026-10-20; {}\nBoard ID:some_board\nUID:0123456789ABCDEF\nboot.py output:\n"
 PICO = "Raspberry Pi Pico with rp2040"
@@ -51,16 +50,8 @@ def make_drive(path, version="10.4.0-beta.1", machine=PICO):
     return path
 
 
-def attn8(*arguments):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
-
-
 def installed(drive, *options):
-    code, out, error = attn8("install", "--drive", drive, "--json", *options)
-    assert code == 0, error
-    return json.loads(out)
+    return told("install", "--drive", drive, *options)
 
 
 def refused(drive, *options):

@@ -72,12 +72,16 @@ def test_files_and_settings_on_an_esp32_stay(firmware):
     assert found["files"] == {"from": files.VFS_AT, "to": 4 << 20, "kept": True}
 
 
-def test_erase_asks_and_then_blanks_files_and_settings(firmware):
+def test_erase_asks_and_then_blanks_files_and_settings(firmware, monkeypatch):
     path, before = firmware(files.esp_file()), used_flash()
     with EspRom(flash=before) as rom:
-        code, _, error = attn8("flash", path, "--port", rom.port, "--erase", answer="n\n")
+        code, _, error = attn8("flash", path, "--port", rom.port, "--erase", input="y\n")
+        assert code == 2
+        assert "Nobody is there to ask; add --yes" in error
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+        code, _, error = attn8("flash", path, "--port", rom.port, "--erase", input="n\n")
         assert code == 1
-        assert "Erase all files on the board?" in error
+        assert "all files on the board are erased too. Go on?" in error
         assert (rom.commands, rom.flash) == ([], before)
         found = flashed(path, "--port", rom.port, "--erase", "--yes")
         assert rom.flash[VFS] == b"\xff" * (VFS.stop - VFS.start)
@@ -97,7 +101,7 @@ def test_dry_run_looks_at_the_board_and_writes_nothing(firmware):
         found = flashed(path, "--port", rom.port, "--dry-run")
         assert (rom.flash, rom.written) == (before, [])
     assert (found["written"], found["verified"], found["next"]) == (False, None, None)
-    assert flashed(path, "--dry-run")["board"] is None
+    assert flashed(path, "--dry-run")["port"] is None
     assert "written   nothing: a dry run" in attn8("flash", path, "--dry-run")[1]
 
 

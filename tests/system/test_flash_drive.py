@@ -11,7 +11,7 @@ from flashing import attn8, flashed, make_quick, need_esptool, refused, written
 
 import firmware_files as files
 import readme
-from attn8.boards import flash, uf2_drive
+from attn8.boards import flash, mounts, uf2_drive
 from attn8.boards.link import Port
 from esp_rom import EspRom
 from fake_uf2_drive import FakeDrive
@@ -105,7 +105,7 @@ def test_only_boot_drive_is_found_and_two_are_told(firmware, tmp_path, monkeypat
     with FakeDrive(folders[0]), FakeDrive(folders[1]):
         assert "2 boot drives, name one with --drive: " in refused(path)
     with FakeDrive(folders[1]) as drive:
-        assert flashed(path)["board"] == str(folders[1])
+        assert flashed(path)["port"] == str(folders[1])
         assert drive.restarted
 
 
@@ -113,8 +113,8 @@ def test_drives_are_looked_for_where_computers_mount_them(monkeypatch, tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: [folder / pattern.replace("*", "RPI-RP2")])
     for platform, where in {"win32": "D:\\", "darwin": "/Volumes/RPI-RP2", "linux": "/media/RPI-RP2/RPI-RP2"}.items():
-        monkeypatch.setattr(uf2_drive.sys, "platform", platform)
-        assert Path(where) in uf2_drive.mount_folders()
+        monkeypatch.setattr(mounts.sys, "platform", platform)
+        assert Path(where) in mounts.mount_folders()
 
 
 def test_no_board_and_no_drive_says_which_button(firmware, tmp_path, monkeypatch):
@@ -166,7 +166,7 @@ def test_running_board_is_brought_into_its_bootloader(firmware, tmp_path, monkey
         assert drive.restarted
         assert not other.restarted
         assert drive.flash[: len(image)] == image
-    assert found["board"] == str(folder)
+    assert found["port"] == str(folder)
     assert found["next"] == f"attn8 install --port {board.port}"
 
 

@@ -1,17 +1,15 @@
 """`attn8 install`: what fits is copied, checked on the board and run there; what does not is refused in one line."""
 
 import hashlib
-import json
 import sys
 
 import pytest
-from click.testing import CliRunner
 
 from attn8.boards import install as boards
 from attn8.boards.facts import Facts
 from attn8.boards.link import open_link
-from attn8.cli import cli
 from attn8.errors import ToolMissingError
+from in_process import attn8, told
 from pty_board import Board
 from tools import need_micropython_tree
 
@@ -26,16 +24,8 @@ def no_native(tmp_path, monkeypatch):
     monkeypatch.delenv(boards.NATIVE_ENVIRONMENT, raising=False)
 
 
-def attn8(*arguments):
-    """Returns (exit code, stdout, stderr)."""
-    done = CliRunner().invoke(cli, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
-
-
 def installed(board, *options):
-    code, out, error = attn8("install", "--port", board.port, "--json", *options)
-    assert code == 0, error
-    return json.loads(out)
+    return told("install", "--port", board.port, *options)
 
 
 def native_file(folder, arch, sub_version, data=b"\x1f nothing"):

@@ -56,7 +56,7 @@ def test_bundled_data_and_shipped_config_travel(installed, tmp_path):
 
 
 def test_code_that_runs_on_boards_travels(installed, tmp_path):
-    code = "from attn8.boards.deploy import board_code; print('def _finish' in board_code('updating'))"
+    code = "from attn8.boards.board_code import board_code; print('def _finish' in board_code('updating'))"
     assert python(installed, "-c", code, cwd=tmp_path).strip() == "True"
 
 

@@ -3,7 +3,6 @@
 The board does the work that must not fail: device/attn8/slots.py and deploy.py say what survives a cut at any moment.
 """
 
-import ast
 import contextlib
 import hashlib
 import hmac
@@ -11,16 +10,29 @@ import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from ..errors import Attn8Error
 from . import BoardError, DoesNotFitError
-from .facts import ATTN8, FACTS, SLOTS, Package, facts_of, read_package, slots_of
+from .board_code import board_code
+from .facts import (
+    ATTN8,
+    FACTS,
+    FACTS_SHAPE,
+    PACKAGE_SHAPE,
+    SLOTS,
+    SLOTS_SHAPE,
+    Package,
+    facts_of,
+    read_package,
+    slots_of,
+)
 from .link import CABLE, RemoteError, answer, file_error, open_link, question
+from .shape import COUNT, WHOLE, Either
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}"
 LOG_BYTES = 64  # of the records that this update appends; the log of a slot is begun anew each time
+_MAX_KEY_BYTES = 1024  # what device/attn8/slots.py takes
 _LOOK_S = 15  # importing the package from its sources; a file system that collects garbage
 _ROLLBACK_S = 60  # the window of a model that the computer does not know
 _QUIET_S = 10
@@ -74,9 +86,25 @@ def read_sent(file, name=None, key=None):
     from ..model_file import check_file, read_model
 
     checked, data = check_file(file), read_model(file)
-    signature = hmac.digest(Path(key).read_bytes(), data, hashlib.sha256) if key else b""
+    signature = hmac.digest(read_key(key), data, hashlib.sha256) if key else b""
     model = reference.parse(data)
     return Sent(slot_name(file, name), data, data + signature, model, checked["name"], checked["version"])
+
+
+def read_key(path):
+    """Returns the bytes of a key file. Raises DeployError if they are none that a board takes."""
+    try:
+        with open(path, "rb") as file:
+            key = file.read(_MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise DeployError(f"{path}: cannot be read ({error.strerror}); give --key the file with the key") from None
+    if not 1 <= len(key) <= _MAX_KEY_BYTES:
+        got = f"more than {_MAX_KEY_BYTES:,}" if key else "no"
+        raise DeployError(
+            f"{path}: got {got} bytes, expected a key of 1 to {_MAX_KEY_BYTES:,}, better 32 random ones; the board "
+            "needs the same file as NAME.key"
+        )
+    return key
 
 
 def slot_name(file, name=None):
@@ -195,7 +223,7 @@ def check_package(link):
     except RemoteError as error:
         raise _broken(link, error.kind, error.message) from None
     if package is None:
-        raise _missing(link)
+        raise no_package(link)
     try:
         link.exec(SLOTS)
     except RemoteError as error:
@@ -205,7 +233,8 @@ def check_package(link):
     return package
 
 
-def _missing(link):
+def no_package(link):
+    """Returns what to raise where attn8 is not on a board."""
     return DeployError(f"{link.device}: attn8 is not on the board: attn8 install --port {link.device}")
 
 
@@ -227,9 +256,9 @@ def _look(link, name=None):
     Raises:
         DeployError: if attn8 is not there, does not run or has no slots; the text has the command that brings it.
     """
-    told, package, slots = _ask(link, f"_look({name!r})", _LOOK_S, FACTS + ATTN8)
+    told, package, slots = _ask(link, f"_look({name!r})", _LOOK, _LOOK_S, FACTS + ATTN8)
     if package is None:
-        raise _missing(link)
+        raise no_package(link)
     if len(package) == 2:
         raise _broken(link, *package)
     package = Package(*package)
@@ -239,8 +268,14 @@ def _look(link, name=None):
     return _Board(facts_of(link, told), package, rows, {n: sizes for n, (_, sizes) in slots.items()})
 
 
-def _ask(link, call, timeout, setup=""):
-    """Returns what a call of a function of on_board/updating.py returns.
+_LOOK = (
+    *(FACTS_SHAPE, Either(None, PACKAGE_SHAPE, (str, str))),
+    Either(None, {str: (SLOTS_SHAPE, (COUNT, COUNT))}),
+)
+
+
+def _ask(link, call, shape, timeout, setup=""):
+    """Returns what a call of a function of on_board/updating.py returns, which has a shape.
 
     The board runs none of it if it arrives damaged, and keeps none of it: a model that is tested needs the heap.
     """
@@ -248,7 +283,7 @@ def _ask(link, call, timeout, setup=""):
     names = re.findall(r"^(?:def|class) (\w+)", code, re.MULTILINE)
     asked = f"{question(call)}\nfor _c in {names}:\n globals().pop(_c)\n_r = None"
     sums = [(len(text), sum(text.encode())) for text in (code, asked)]
-    return answer(link.device, link.exec(_GUARDED.format(code=code, asked=asked, sums=sums), timeout))
+    return answer(link.device, link.exec(_GUARDED.format(code=code, asked=asked, sums=sums), timeout), shape)
 
 
 _GUARDED = """
@@ -259,38 +294,6 @@ exec(_c)
 _c = None
 exec(_q)
 """
-
-
-@cache
-def board_code(name, function=None):
-    """Returns the code of a file in on_board/, without what takes heap there: comments, docstrings, wide indents.
-
-    Args:
-        name: of the file, without ".py".    function: only this one, and what it needs; by default all of them.
-    """
-    tree = ast.parse(Path(__file__).with_name("on_board").joinpath(f"{name}.py").read_text(encoding="utf-8"))
-    defined = {node.name: node for node in tree.body if hasattr(node, "name")}
-    wanted = _reached(defined, function) if function else set(defined)
-    tree.body = [node for node in tree.body if getattr(node, "name", None) in {*wanted, None}]
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and len(body) > 1 and isinstance(body[0], ast.Expr):
-            text = body[0].value
-            if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                del body[0]
-    code = ast.unparse(tree)
-    return re.sub("^(?: {4})+", lambda indent: " " * (len(indent[0]) // 4), code, flags=re.MULTILINE) + "\n"
-
-
-def _reached(defined, function):
-    """Returns the names of a function and of all that it uses of these definitions."""
-    reached, ahead = set(), [function]
-    while ahead:
-        name = ahead.pop()
-        reached.add(name)
-        used = {node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)}
-        ahead += (used & set(defined)) - reached
-    return reached
 
 
 def quiet_s(facts, package, sent):
@@ -337,7 +340,7 @@ def _begin(link, board, sent, in_place):
     """Returns the path of the slot to spare, emptied, or None if the heap has no room for the model; and the heap."""
     n_bytes, arena_bytes = len(sent.data), sent.model.arena_bytes
     sizes = [n_bytes, arena_bytes] + ([n_bytes] if board.package.backend == "python" else [])
-    return _ask(link, f"_begin({sent.slots!r}, {sizes}, {in_place})", _LOOK_S)
+    return _ask(link, f"_begin({sent.slots!r}, {sizes}, {in_place})", (Either(None, str), WHOLE), _LOOK_S)
 
 
 def _too_big(link, sent, heap_free):
@@ -357,11 +360,14 @@ def _carry(link, path, sent, progress):
     return None
 
 
+_FINISHED = Either((None, str), (str, range(2), range(1 << 30), SLOTS_SHAPE))
+
+
 def _finish(link, board, sent, path, confirm, came):
     """Lets the board compare, test the model and switch to it. Returns (check, row of its slot)."""
     asked = f"_finish({sent.slots!r}, {path!r}, {sent.numbers!r}, {confirm}, {came!r})"
     try:
-        check, *done = _ask(link, asked, quiet_s(board.facts, board.package, sent))
+        check, *done = _ask(link, asked, _FINISHED, quiet_s(board.facts, board.package, sent))
     except RemoteError as error:
         raise _refusal(link, error, path) from None
     if check is None:
@@ -402,7 +408,7 @@ def rollback(port=None, name=None, via="mpremote", delay_s=None):
     with _opened(port, via, delay_s) as link:
         board = _look(link, name and checked_name(name))
         name = name or only_name(link.device, board.slots)
-        rows, why = _ask(link, f"_rollback({name!r})", _ROLLBACK_S)
+        rows, why = _ask(link, f"_rollback({name!r})", Either((None, str), (SLOTS_SHAPE, str)), _ROLLBACK_S)
         if rows is None:
             raise DeployError(f"{link.device}: no rollback: {why}")
     return rolled_back(link.device, name, slots_of(rows))

@@ -1,7 +1,5 @@
 """Puts attn8 on the drive of a CircuitPython board, such as CIRCUITPY: no serial line, so nothing is run there."""
 
-import contextlib
-import errno
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +9,7 @@ from ..terminal import one_line
 from . import DoesNotFitError, slot_files, via_drive
 from .install import MODULE, InstallError, circuitpython_compiler, compiled_package, loadable, native_folders
 from .install import native_modules as modules_in
+from .mounts import told
 
 _LOADS_NATIVE = (10, 4)
 # Processors as boot_out.txt calls them, and whose code their firmware loads. From adafruit/circuitpython, pull requests
@@ -32,8 +31,8 @@ def install(drive=None, native=None, pure=False, mpy_cross=None, progress=None):
             the sources are copied.    progress: called with (file, bytes done, bytes in all).
 
     Returns:
-        dict: drive, machine, firmware, version, native (path or None), written, kept, removed (lists of paths),
-        written_bytes.
+        dict: port (the drive), machine, firmware, version, native (path or None), written, kept, removed (lists of
+        paths), written_bytes.
 
     Raises:
         InstallError: if the folder is no drive of CircuitPython, or no native module fits.    LinkError.
@@ -49,9 +48,9 @@ def install(drive=None, native=None, pure=False, mpy_cross=None, progress=None):
     files = {f"lib/attn8/{name}": data for name, data in _package(machine, firmware, mpy_cross).items()}
     if module:
         files[f"lib/{MODULE}"] = module.data
-    with _told(drive):
+    with told(drive, InstallError):
         done = _copy(drive, files, progress)
-    head = {"drive": drive, "machine": machine, "firmware": firmware, "native": str(module.path) if module else None}
+    head = {"port": drive, "machine": machine, "firmware": firmware, "native": str(module.path) if module else None}
     return {**head, "version": _version(), **done}
 
 
@@ -115,24 +114,6 @@ def _arch(machine):
     return next((arch for name, arch in _ARCHS.items() if processor.startswith(name)), "")
 
 
-@contextlib.contextmanager
-def _told(drive):
-    """Turns what a drive raises into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DoesNotFitError(f"{drive}: the drive is full; remove files there, then try again") from None
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise InstallError(
-                f"{drive}: this computer may not write there ({error.strerror}); is the drive write-protected, or do "
-                "its files belong to the board (storage.remount in boot.py)?"
-            ) from None
-        raise InstallError(
-            f"{drive}: the drive broke off ({error.strerror or error}); plug it in again, then try again"
-        ) from None
-
-
 def _copy(drive, files, progress):
     """Writes the files that differ and removes what would be found before them. Returns dict of lists of paths."""
     drive = Path(drive)
@@ -180,7 +161,7 @@ def render(found):
     n = len(found["written"]), len(found["kept"]), len(found["removed"])
     return "\n".join(
         (
-            f"drive     {found['drive']}: {found['machine']}, {found['firmware']}",
+            f"drive     {found['port']}: {found['machine']}, {found['firmware']}",
             f"package   attn8 {found['version']} in lib/attn8: {n[0]} files written ({found['written_bytes']:,} "
             f"bytes), {n[1]} were there, {n[2]} old ones removed",
             f"native    {found['native'] or 'none'}",

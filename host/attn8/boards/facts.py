@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from . import BoardError
 from .link import LinkError, RemoteError, open_link, ports
+from .shape import COUNT, Either
 
 # py/persistentcode.h: the number of each architecture in sys.implementation._mpy.
 ARCHS = (
@@ -91,9 +92,16 @@ def _facts():
 """
 
 
+_FILES = (range(1, 1 << 24), COUNT, COUNT)
+FACTS_SHAPE = (
+    *(str, [COUNT], str, str, COUNT, range(65), Either(None, range(1 << 40)), Either(None, COUNT)),
+    *(Either(None, _FILES), [str]),
+)
+
+
 def read_facts(link):
     """Returns the Facts of the board of a Link. Raises LinkError."""
-    return facts_of(link, link.eval("_facts()", setup=FACTS))
+    return facts_of(link, link.eval("_facts()", setup=FACTS, shape=FACTS_SHAPE))
 
 
 def facts_of(link, told):
@@ -141,18 +149,25 @@ class Package:
     error: str
 
 
+PACKAGE_SHAPE = (str,) * 4
+
+
 def read_package(link):
     """Returns the Package on a board, None if there is none.
 
     Raises:
         RemoteError: if it is there and cannot be imported.    LinkError.
     """
-    found = link.eval("_attn8()", 60, ATTN8)
+    found = link.eval("_attn8()", 60, ATTN8, Either(None, PACKAGE_SHAPE))
     return found and Package(*found)
 
 
 _HEAD = "with open({path!r}, 'rb') as _f:\n _b = _f.read({n})"
 SLOTS = "_s = __import__('attn8.slots', None, None, ('*',))"
+
+
+_SLOT = (range(2), range(1 << 30), COUNT, range(len(STATES)), range(256), str, str, str)
+SLOTS_SHAPE = (_SLOT, _SLOT)
 
 
 def read_slots(link, name):
@@ -162,7 +177,7 @@ def read_slots(link, name):
     Raises:
         LinkError: also if the attn8 there is too old to have slots.
     """
-    return slots_of(link.eval(f"_s.status({name!r})", 60, SLOTS))
+    return slots_of(link.eval(f"_s.status({name!r})", 60, SLOTS, SLOTS_SHAPE))
 
 
 def slots_of(rows):
@@ -198,7 +213,7 @@ def read_models(link, with_slots):
 
 def _head(link, file, n_bytes):
     """Returns what the first bytes of a model file say."""
-    head = link.eval("_b", setup=_HEAD.format(path=f"/{file}", n=_HEAD_BYTES))
+    head = link.eval("_b", setup=_HEAD.format(path=f"/{file}", n=_HEAD_BYTES), shape=bytes)
     if len(head) < 36 or head[:4] != b"ATN8":
         return {"file": file, "name": "", "version": "", "id": "", "bytes": n_bytes, "error": "no attn8 model"}
     n, n_version = head[32], head[33]

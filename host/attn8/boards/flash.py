@@ -7,6 +7,7 @@ import tempfile
 from . import DoesNotFitError, board, esp_image, esp_program, uf2, uf2_drive
 from .esp_image import FirmwareError
 from .link import LinkError, find_device, open_link
+from .shape import COUNT, Either
 
 BAUD = 460_800
 _MAX_BYTES = 64 << 20
@@ -83,9 +84,9 @@ def flash(
         progress: called with (what, bytes done, bytes in all).
 
     Returns:
-        dict: file, chip, board (port or folder, None where none was looked at), bytes, from, to (addresses), files
-        (dict of from, to, and kept or erased; None where the firmware does not tell), written, verified (text, or
-        None), next (text).
+        dict: file, chip, port (or the folder of the drive; None where none was looked at), bytes, from, to (addresses),
+        files (dict of from, to and kept; None where the firmware does not tell), written, verified (text, or None),
+        next (text).
 
     Raises:
         FirmwareError: if the file is damaged, or for another chip than the board or --board.
@@ -145,7 +146,7 @@ def _flash_esp(path, firmware, port, erase, dry_run, baud, say, progress):
     if not firmware.hashed:
         say(f"{path}: a part of it carries no SHA-256, only a checksum; --sha256 compares the whole file")
     if dry_run and not port:
-        return {**found, "board": None, "files": None, "verified": None}
+        return {**found, "port": None, "files": None, "verified": None}
     device = find_device(port)
     with tempfile.TemporaryDirectory(prefix="attn8_") as folder:
         there = esp_program.read_board(device)
@@ -163,7 +164,7 @@ def _flash_esp(path, firmware, port, erase, dry_run, baud, say, progress):
             with _told_when_stopped(device, say):
                 esp_program.write_flash(device, firmware.chip.name, pieces, folder, baud, erase, progress)
     verified = None if dry_run else "the chip computed the same MD5 over its flash"
-    return {**found, "board": device, "files": _area(area, erase), "verified": verified}
+    return {**found, "port": device, "files": _area(area, erase), "verified": verified}
 
 
 def _check_chip(path, firmware, there):
@@ -219,12 +220,12 @@ def _flash_uf2(path, firmware, port, drive, erase, dry_run, say, progress):
         say(f"{path}: it does not say where its files lie; only {firmware.start:#x} to {firmware.end:#x} is written")
     if dry_run:
         target = _dry_target(path, firmware, port, drive, erase)
-        return {**found, "board": target, "verified": None}
+        return {**found, "port": target, "verified": None}
     boot = _boot_drive(path, firmware, port, drive, erase, say)
     say(f"{boot.path}: {boot.model}, {boot.board_id}")
     with _told_when_stopped(boot.path, say):
         uf2_drive.write(boot, firmware.encode(erase), progress)
-    return {**found, "board": str(boot.path), "verified": "the board took every block and restarted"}
+    return {**found, "port": str(boot.path), "verified": "the board took every block and restarted"}
 
 
 def _check_files(path, firmware, erase):
@@ -302,7 +303,7 @@ def _running():
 
 def _check_running(path, firmware, link, erase):
     """Raises FirmwareError if the board is another chip's, or its files would not be found afterwards."""
-    name, machine, n_bytes = link.eval("_running()", setup=_RUNNING)
+    name, machine, n_bytes = link.eval("_running()", setup=_RUNNING, shape=(str, str, Either(None, COUNT)))
     chip, shown = firmware.family.chip, machine.upper().replace("-", "")
     if chip.replace("-", "") not in shown:
         raise FirmwareError(
@@ -326,7 +327,7 @@ def render(found):
     where = f"{found['from']:#x} to {found['to']:#x}"
     lines = [
         f"file      {found['file']}: {found['chip']}, {found['bytes']:,} bytes for {where}",
-        f"board     {found['board'] or 'not looked at'}",
+        f"board     {found['port'] or 'not looked at'}",
     ]
     files = found["files"]
     if files:

@@ -15,6 +15,7 @@ from ..terminal import one_line
 from . import BoardError, DoesNotFitError
 from .facts import read_facts, read_package
 from .link import RemoteError, open_link
+from .shape import COUNT
 
 NATIVE_ENVIRONMENT = "ATTN8_NATIVE"
 MODULE = "_attn8.mpy"
@@ -210,7 +211,7 @@ def _check_firmware(facts):
 def _has_native(link):
     """Says whether _attn8 is in the firmware: a file may be old and is replaced."""
     try:
-        return not link.eval("hasattr(__import__('_attn8'), '__file__')")
+        return not link.eval("hasattr(__import__('_attn8'), '__file__')", shape=bool)
     except RemoteError:
         return False
 
@@ -418,12 +419,12 @@ def _verify(link, backend):
     """Imports attn8 on the board and runs golden vectors. Returns dict: version, backend, kernels, golden_vectors."""
     link.restart()
     try:
-        version, got, kernels, n = link.eval(_TOLD, 120, _GOLDEN.format(data=golden_model()))
+        version, got, kernels, n = link.eval(_TOLD, 120, _GOLDEN.format(data=golden_model()), (str, str, str, COUNT))
     except RemoteError as error:
         raise InstallError(
             f"{link.device}: attn8 was copied but does not run: {error.kind}: {error.message}; do not use this build"
         ) from None
-    if got != backend and backend != "viper":  # where the emitter is left out, bytecode it is
+    if got != backend and (backend, got) != ("viper", "python"):  # where the emitter is left out, bytecode it is
         package = read_package(link)
         why = package.error if package else "it is not there"
         raise InstallError(

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import math
 import os
 import re
 import struct
@@ -11,6 +12,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 
 from . import BoardError, DoesNotFitError
+from .shape import COUNT, SHORT, WHOLE, fits
 
 _BAUD = 115200
 _READ_S = 5  # a byte that the protocol promises; a board may collect garbage or erase flash before it
@@ -18,7 +20,11 @@ _WRITE_S = 10
 _BOOT_S = 15  # boot.py of a user may wait for a network
 _QUIET_S = 0.1
 _TRIES = 3
-_CHUNK_BYTES = 768  # of a file in one command: 1 kB of base64
+CHUNK_BYTES = 768  # of a file in one command: 1 kB of base64
+_MOST_ANSWER_BYTES, _MOST_BYTES = 1 << 18, 1 << 22  # of what is evaluated, of what a command prints
+_MOST_FILE_DIGITS = 1 << 26  # of a slot with its log
+_MOST_WAITS = 60  # so many times its timeout a command may take that shows signs of life
+_MOST_TEXT = 300  # characters of an exception
 _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 _NEVER = b"\xff"  # no byte of UTF-8
 # CircuitPython says "soft reboot" in the language of its firmware; these are the same in all.
@@ -44,7 +50,7 @@ class RemoteError(LinkError):
 
     def __init__(self, where, traceback):
         lines = traceback.strip().splitlines() or ["no traceback"]
-        self.traceback, last = traceback, lines[-1].strip()
+        self.traceback, last = traceback, lines[-1].strip()[:_MOST_TEXT]
         self.kind, _, self.message = (part.strip() for part in last.partition(":"))
         self.errno = _errno(self.message) if self.kind == "OSError" else None
         super().__init__(f"{where}: the board says {last}")
@@ -185,13 +191,22 @@ def question(expression, setup=""):
     return f"{setup}\n_r = repr(({expression}))\nprint()\nprint(len(_r), sum(_r.encode()), _r)"
 
 
-def answer(device, printed):
-    """Returns the value that the code of question printed. Raises LinkError if it arrived damaged."""
+def answer(device, printed, shape=object):
+    """Returns the value that the code of question printed.
+
+    Args:
+        shape: see shape.fits.
+
+    Raises:
+        LinkError: if it arrived damaged, or is not of this shape.
+    """
     try:
         n, total, text = printed.rstrip("\n").rpartition("\n")[2].split(" ", 2)
         if (len(text), sum(text.encode())) == (int(n), int(total)):
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+            value = ast.literal_eval(text)
+            if fits(value, shape):
+                return value
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # what literal_eval raises
         pass
     raise LinkError(f"{device}: an answer arrived damaged ({printed.strip()[:80]!r}); {CABLE}")
 
@@ -208,7 +223,9 @@ class Link:
 
     def __init__(self, device):
         self.device, self.was_running = device, False
-        self.transport = _open(device)
+        self.transport, self._left, self._end = _open(device), math.inf, math.inf
+        serial = self.transport.serial
+        serial.read = self._metered(serial.read)
         self.is_pty = self.transport.is_pty
 
     def __enter__(self):
@@ -216,6 +233,36 @@ class Link:
 
     def __exit__(self, *exception):
         self.close()
+
+    def _metered(self, read):
+        """Returns a function that reads, and raises LinkError where ``limited`` allows no more."""
+
+        def metered(size=1):
+            data = read(size)
+            self._left -= len(data)
+            if self._left < 0 or time.monotonic() > self._end:
+                raise LinkError(f"{self.device}: the board sends without end; {_RESET}")
+            return data
+
+        return metered
+
+    @contextlib.contextmanager
+    def limited(self, n_bytes, timeout=10):
+        """With it the board may send so many bytes, and take some minutes; gives a function that lets these begin anew.
+
+        Args:
+            timeout: seconds that it may be silent, None for ever.
+        """
+
+        def begin():
+            self._end = math.inf if timeout is None else time.monotonic() + _MOST_WAITS * timeout
+
+        self._left = n_bytes
+        begin()
+        try:
+            yield begin
+        finally:
+            self._left = self._end = math.inf
 
     @contextlib.contextmanager
     def told(self, doing):
@@ -272,33 +319,42 @@ class Link:
         with self.told("restarting"):
             self._restart()
 
-    def exec(self, code, timeout=10, on_data=None):
+    def exec(self, code, timeout=10, on_data=None, most_bytes=_MOST_BYTES):
         """Runs code on the board and returns what it prints.
 
         Args:
             code: str.    timeout: seconds without output after which the board counts as lost; None waits for ever.
-            on_data: called with the bytes as they come; then nothing is returned.
+            on_data: called with the bytes as they come; then nothing is returned, and it may take for ever.
+            most_bytes: that it may print.
 
         Raises:
-            RemoteError: if the code raises.    LinkError: if the board stops answering, or cannot read it.
+            RemoteError: if the code raises.    LinkError: if the board stops answering, sends too much, or cannot read
+                the code.
         """
-        with self.told("running a command"):
+        out = bytearray()
+        with self.told("running a command"), self.limited(most_bytes, timeout) as begin:
             self.transport.exec_raw_no_follow(code)
-            out, error = self.transport.follow(timeout, on_data)
+
+            def passed_on(data):
+                begin()
+                on_data(data)
+
+            error = self.transport.follow(timeout, passed_on if on_data else out.extend)[1]
         if error:
             raise blamed(self.device, error.decode(errors="replace"))
-        return "" if on_data else out.decode(errors="replace").replace("\r\n", "\n")
+        return out.removesuffix(b"\x04").decode(errors="replace").replace("\r\n", "\n")
 
-    def eval(self, expression, timeout=10, setup=""):
+    def eval(self, expression, timeout=10, setup="", shape=object):
         """Returns the value of an expression whose repr is a literal.
 
         Args:
-            timeout: seconds, as in exec.    setup: code that runs before.
+            timeout: seconds, as in exec.    setup: code that runs before.    shape: of the value, see shape.fits.
 
         Raises:
             RemoteError: if the code raises.    LinkError: also if the value arrives damaged: its sum travels with it.
         """
-        return answer(self.device, self.exec(question(expression, setup), timeout))
+        printed = self.exec(question(expression, setup), timeout, most_bytes=_MOST_ANSWER_BYTES)
+        return answer(self.device, printed, shape)
 
     def put(self, data, path, progress=None, check=True, where=None):
         """Writes a file on the board and compares its length and CRC-32, computed there.
@@ -314,8 +370,8 @@ class Link:
         where = where or repr(path)
         try:
             self.exec(_OPEN.format(where=where))
-            for at in range(0, len(data), _CHUNK_BYTES):
-                chunk = data[at : at + _CHUNK_BYTES]
+            for at in range(0, len(data), CHUNK_BYTES):
+                chunk = data[at : at + CHUNK_BYTES]
                 self.exec(f"_w(_d({b64encode(chunk)!r}))")
                 if progress:
                     progress(at + len(chunk), len(data))
@@ -327,6 +383,17 @@ class Link:
             raise self.file_error(error, path, len(data)) from None
         if check and self.crc(path) != (len(data), zlib.crc32(data)):
             raise self._damaged(path)
+
+    def fill(self, buffer, data):
+        """Writes bytes into the RAM of the board; the caller compares them.
+
+        Args:
+            buffer: an expression of the board that gives a bytearray or array of as many bytes.
+        """
+        self.exec(DECODE)
+        for at in range(0, len(data), CHUNK_BYTES):
+            chunk = data[at : at + CHUNK_BYTES]
+            self.exec(f"{buffer}[{at}:{at + len(chunk)}] = _d({b64encode(chunk)!r})")
 
     def _damaged(self, path):
         return LinkError(f"{self.device}: {path} arrived damaged; {CABLE}")
@@ -344,12 +411,12 @@ class Link:
 
     def crc(self, path):
         """Returns (length, CRC-32) of a file, computed by the board."""
-        n, high, low = self.eval(f"_crc({path!r})", 60, _CRC)
+        n, high, low = self.eval(f"_crc({path!r})", 60, _CRC, (COUNT, SHORT, SHORT))
         return n, high << 16 | low
 
     def get(self, path):
         """Returns the bytes of a file. Raises LinkError if they arrive damaged."""
-        text = "".join(self.exec(_GET.format(path=path), timeout=30).split())
+        text = "".join(self.exec(_GET.format(path=path), 30, most_bytes=_MOST_FILE_DIGITS).split())
         try:
             data = bytes.fromhex(text)
         except ValueError:
@@ -360,12 +427,12 @@ class Link:
 
     def listdir(self, path="/"):
         """Returns [(name, is_folder, bytes)] of a folder, sorted."""
-        return sorted(self.eval(f"_l({path.rstrip('/')!r})", setup=_LIST))
+        return sorted(self.eval(f"_l({path.rstrip('/')!r})", setup=_LIST, shape=[(str, bool, WHOLE)]))
 
     def stat(self, path):
         """Returns (is_folder, bytes) of a file or folder, None if it is not there."""
         try:
-            mode, size = self.eval(f"(lambda s: (s[0], s[6]))(__import__('os').stat({path!r}))")
+            mode, size = self.eval(f"(lambda s: (s[0], s[6]))(__import__('os').stat({path!r}))", shape=(WHOLE, WHOLE))
         except RemoteError:
             return None
         return bool(mode & 0x4000), size
@@ -387,7 +454,7 @@ class Link:
 
     def can_mount(self):
         """Says whether the firmware can mount a folder of this computer; CircuitPython mounts none but its own."""
-        return self.eval("__import__('sys').implementation.name") == "micropython"
+        return self.eval("__import__('sys').implementation.name", shape=str) == "micropython"
 
     def mount(self, folder):
         """Serves a folder of this computer at /remote, where the board goes.
@@ -397,12 +464,12 @@ class Link:
         """
         if not self.can_mount():
             raise LinkError(f"{self.device}: this firmware cannot mount a computer's folder; MicroPython can")
-        with self.told("mounting a folder"):
+        with self.told("mounting a folder"), self.limited(_MOST_BYTES):
             self.transport.mount_local(str(folder))
 
     def unmount(self):
         """Undoes mount, as far as the board still answers."""
-        with contextlib.suppress(LinkError), self.told("unmounting a folder"):
+        with contextlib.suppress(LinkError), self.told("unmounting a folder"), self.limited(_MOST_BYTES):
             if not self.transport.in_raw_repl:
                 self.transport.enter_raw_repl(soft_reset=False)
             self.transport.umount_local()
@@ -432,12 +499,14 @@ class Link:
 
 CABLE = "check the cable, then try again"
 # Names with an underscore in the board's __main__; they end with the next soft reset.
-_OPEN = """
+DECODE = """
 try:
  from binascii import a2b_base64 as _d
 except ImportError:
  from ubinascii import a2b_base64 as _d
-_f = open({where}, "wb")
+"""
+_OPEN = f"""{DECODE}
+_f = open({{where}}, "wb")
 _w = _f.write
 """
 # Small ints have 31 bits and not every board has larger ones, so a CRC travels as two halves.

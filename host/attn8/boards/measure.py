@@ -1,36 +1,22 @@
-"""`attn8 bench --port`: what a model really costs on a board, and whether it gives the bytes of the reference there.
+"""`attn8 bench --port`: what a model really costs on a board, and whether it gives the bytes of the reference there."""
 
-What runs on the board lies in on_board/; it is sent there, prints lines with a check, and is gone after a soft reset.
-"""
-
-import ast
-import importlib.resources
 import re
 import zlib
 from base64 import b64encode
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from . import BOARDS, BoardError, DoesNotFitError
-from .deploy import check_package
-from .facts import Facts, read_facts, read_slots
-from .link import RemoteError, open_link
-from .meters import Run
+from . import BOARDS
+from .board_code import board_code
+from .link import CHUNK_BYTES, DECODE, RemoteError
+from .metering import Run
+from .shape import SHORT, WHOLE, Either
+from .workbench import BOARD_S, NO_BOARD, MeasureError, no_timer, opened, stream, whole
 
-NO_BOARD = "no board: times of a computer, not shown"
-_BOARD_S = 300  # without a line; a window of a large model in bytecode
 _MOST_WINDOWS, _FEWEST_WINDOWS, _WINDOWS_S = 1000, 20, 60  # by default: as many as fit into a minute
 _LINE_WINDOWS, _LINE_S = 32, 1.0
 _N_NEW = 32  # of on_board/measure.py
-_PIECE_BYTES = 768  # of a file or window in one command: 1 kB of base64
 _TRIES = 3
 _MOST_SAMPLES, _MOST_RATE_HZ, _SAMPLING_S = 2000, 2000, 10
-_CHECKED = re.compile(rb"(.*) \*([0-9a-f]{4})")
-
-
-class MeasureError(BoardError):
-    """A measurement on a board cannot be made, or went wrong; the text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +28,7 @@ class Options:
         inputs: "golden": values in the ranges of the model's golden vectors, or "random": any.
         data: labelled windows for the accuracy, an .npz or folder, or None.
         timer_hz: of an interrupt while windows run, 0 for none.
-        meter: a meters.Meter, or None.    marker: number or name of the pin that is high while windows run, or None.
+        meter: a metering.Meter, or None.    marker: number or name of the pin that is high while windows run, or None.
     """
 
     windows: int | None = None
@@ -51,198 +37,6 @@ class Options:
     timer_hz: int = 0
     meter: object = None
     marker: int | str | None = None
-
-
-def on_board(name):
-    """Returns the source of on_board/<name>.py without comments and docstrings: a board compiles it in its heap."""
-    file = importlib.resources.files(__package__).joinpath("on_board", f"{name}.py")
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-class Reader:
-    """Takes what a board prints and gives each line that arrived whole, as words; others are counted in ``damaged``."""
-
-    def __init__(self, on_words):
-        self.on_words, self.rest, self.damaged = on_words, b"", 0
-
-    def feed(self, data):
-        *lines, self.rest = (self.rest + data.replace(b"\x04", b"")).split(b"\n")
-        for line in lines:
-            found = _CHECKED.fullmatch(line.rstrip(b"\r"))
-            if found and zlib.crc32(found[1]) & 0xFFFF == int(found[2], 16):
-                self._give(found[1].decode(errors="replace").split(" "))
-            elif line.strip():
-                self.damaged += 1
-        self.rest = self.rest[-(1 << 16) :]
-
-    def _give(self, words):
-        try:
-            self.on_words(words)
-        except (ValueError, IndexError):  # whole, but no line of ours: a board may say anything
-            self.damaged += 1
-
-
-def stream(link, code, on_words, timeout=_BOARD_S):
-    """Runs code on the board and gives the words of each line; returns how many lines arrived damaged.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C, when the board has stopped as well.    LinkError.    RemoteError.
-    """
-    reader = Reader(on_words)
-    try:
-        link.exec(code, timeout, reader.feed)
-    except KeyboardInterrupt:
-        _regain(link)
-        raise
-    return reader.damaged
-
-
-def _regain(link, restart=False):
-    """Stops what runs on the board and reaches its raw REPL again, from any state."""
-    was_running = link.was_running  # which what is stopped here has nothing to do with
-    link.enter(restart)
-    link.was_running = was_running
-
-
-@dataclass
-class Bench:
-    """A model on a board that waits to be measured.
-
-    Attributes:
-        data: bytes of the file.    model: reference.Model.    heap: dict.    first_us: of a window; None without board.
-    """
-
-    link: object
-    facts: Facts
-    backend: str
-    data: bytes
-    source: str
-    ranges: list
-    model: object
-    heap: dict
-    first_us: int | None
-
-    @property
-    def graph(self):
-        return self.model.graph
-
-
-@contextmanager
-def opened(what, port, inputs="golden", prepare=lambda graph: None):
-    """Gives a Bench with a model on it, which is gone afterwards.
-
-    Args:
-        what: path of a .a8 file here, or a slot name of the board.    prepare: called with the graph of the model, of
-            a file before a board is looked for.
-
-    Raises:
-        MeasureError, DoesNotFitError, LinkError, attn8.ModelError, DataError.
-    """
-    from .. import reference
-    from ..model_file import read_model
-
-    data = read_model(what) if what.endswith(".a8") or Path(what).is_file() else None
-    if data:
-        prepare(reference.parse(data).graph)
-    with open_link(port) as link:
-        facts, package = read_facts(link), check_package(link)
-        if data:
-            source, path = str(what), None
-        else:
-            data, path = _read_slot(link, what)
-            source = f"slot {path}"
-            prepare(reference.parse(data).graph)
-        model = reference.parse(data)
-        try:
-            yield _begin(link, facts, package, data, source, path, model, _ranges(model.graph, inputs))
-        finally:
-            _forget(link)
-
-
-def _read_slot(link, name):
-    """Returns (bytes of the active model of a slot name, path there). Loading it as such would count a boot."""
-    try:
-        active = next((s for s in read_slots(link, name) if s["active"]), None)
-    except RemoteError as error:
-        raise MeasureError(f"{name}: no file here, and no slot name of a board ({error.message})") from None
-    if active is None:
-        raise MeasureError(
-            f"{name}: no file here, and no slot of {link.device} with a model; give a .a8 file, or see attn8 status"
-        )
-    path = f"{name}.{active['slot']}.a8"
-    return link.get(path)[: active["bytes"]], path
-
-
-def _forget(link):
-    """Empties the board's heap again; a cable that is gone was told before."""
-    from .link import LinkError
-
-    try:
-        _regain(link, restart=not link.was_running)  # else close starts its program
-    except LinkError:
-        link.transport.in_raw_repl = False
-
-
-def _ranges(graph, inputs):
-    """Returns [(lowest, number of values)] of each channel for the windows that the board draws."""
-    wide = graph.input_requantize is not None
-    low, n = (-32768, 65535) if wide else (-128, 255)
-    if inputs == "random":
-        return [(low, n)] * graph.n_channels
-    return [(int(a), int(b)) for a, b in zip(graph.golden.low, graph.golden.n_values, strict=True)]
-
-
-def _begin(link, facts, package, data, source, path, model, ranges):
-    """Brings code and model into RAM and returns the Bench."""
-    link.exec(on_board("measure"), timeout=60)
-    try:
-        _fill(link, data, path)
-        link.exec(f"_b = Bench(_m, {ranges!r})", timeout=_BOARD_S)
-        link.exec("_b.m.selftest()", timeout=_BOARD_S)
-        heap = link.eval("_b.free_before, _b.free_after, _b.heap_bytes()", _BOARD_S)
-        first_us = link.eval("_b.one()", _BOARD_S)
-    except RemoteError as error:
-        raise _refused(link, error, len(data), model.arena_bytes) from None
-    heap = {"free_before": heap[0], "free_after": heap[1], "bytes_in_ten_runs": heap[2][0], "stack_bytes": heap[2][1]}
-    backend = link.eval("_b.m.kernels")
-    return Bench(link, facts, backend, data, source, ranges, model, heap, first_us)
-
-
-def _refused(link, error, n_bytes, arena_bytes):
-    """Returns what to raise where the board cannot load the model."""
-    if error.kind == "MemoryError":
-        return DoesNotFitError(
-            f"{link.device}: the model is too big for the heap: {n_bytes:,} bytes for the file, {arena_bytes:,} for "
-            f"the arena ({error.message or 'no room'}); make it smaller (attn8 info tells its bytes)"
-        )
-    if error.kind == "ModelError":
-        return MeasureError(f"{link.device}: the board refuses the model: {error.message}")
-    return error
-
-
-_DECODE = """
-try:
- from binascii import a2b_base64 as _d
-except ImportError:
- from ubinascii import a2b_base64 as _d
-"""
-
-
-def _fill(link, data, path):
-    """Brings the bytes of a model into RAM there: over the cable, or from a file of the board."""
-    link.exec(f"{_DECODE}_m = Memory({len(data)})")
-    if path:
-        link.exec(f"_m.read({path!r})", timeout=60)
-    else:
-        for at in range(0, len(data), _PIECE_BYTES):
-            link.exec(f"_m.write(_d({b64encode(data[at : at + _PIECE_BYTES])!r}))")
-    n, (high, low) = link.eval("_m.crc()", 60)
-    if (n, high << 16 | low) != (len(data), zlib.crc32(data)):
-        raise MeasureError(f"{link.device}: the model arrived damaged; check the cable, then try again")
 
 
 class Drawn:
@@ -303,8 +97,8 @@ class Measured:
             self.hard = words[1] == "1"
         if words[0] != "W":
             return
-        first, n, high, low, us, calls = map(int, words[1:7])
-        runs, loops = (list(map(int, text.split(","))) for text in words[7:])
+        first, n, high, low, us, calls = map(whole, words[1:7])
+        runs, loops = (list(map(whole, text.split(","))) for text in words[7:])
         if not self.at <= first <= first + n <= self.wanted or not len(runs) == len(loops) == n:
             return
         if first > self.at:
@@ -332,7 +126,7 @@ def measure(what, port=None, options=None, say=None, progress=None):
         collections), timer (hz, calls, expected, in_interrupt), heap (free_before, free_after, bytes_in_ten_runs,
         stack_bytes), sampling (rate_hz, n_samples, hop, late, lost, worst_late_ms; or reason), same_bytes
         (golden_vectors, windows, different: the first of the line that differs, None), data (name, n_windows, wanted,
-        resent, same_bytes, accuracy, macro_f1), energy (meters.energy, or estimate).
+        resent, same_bytes, accuracy, macro_f1), energy (metering.energy, or estimate).
         Times are None where no board made them.
 
     Raises:
@@ -394,10 +188,10 @@ def _measure_windows(bench, options, found, progress):
     """Runs the windows, and writes down what came, also where Ctrl-C ends it."""
     measured = Measured(bench, _n_windows(bench, options.windows), progress)
     in_line = max(1, min(_LINE_WINDOWS, int(_LINE_S * 1e6 / max(1, bench.first_us))))
-    pause = bench.link.eval("_b.pause_us()", 60)
+    pause = bench.link.eval("_b.pause_us()", 60, shape=(WHOLE, Either(None, WHOLE)))
     code = f"_b.windows({measured.wanted}, {in_line}, {options.timer_hz})"
     try:
-        stream(bench.link, code, measured.take)
+        stream(bench.link, code, measured.take, measured.wanted)
         measured.lost += measured.wanted - measured.at
     except RemoteError as error:
         raise no_timer(bench, options.timer_hz, error) from None
@@ -405,16 +199,6 @@ def _measure_windows(bench, options, found, progress):
         _write_down(bench, options, found, measured, *pause)
     if measured.n == 0:
         raise MeasureError(f"{bench.link.device}: no line arrived whole; check the cable, then try again")
-
-
-def no_timer(bench, timer_hz, error):
-    """Returns what to raise for a RemoteError of code that a timer interrupts."""
-    if timer_hz and error.kind in ("ImportError", "ValueError", "AttributeError"):
-        return MeasureError(
-            f"{bench.link.device}: {bench.facts.firmware} there makes no timer interrupt of {timer_hz} Hz "
-            f"({error.message}); leave out --timer"
-        )
-    return error
 
 
 def _write_down(bench, options, found, measured, pause_us, threshold_bytes):
@@ -456,12 +240,12 @@ def _sampling(bench, options, progress):
     def take(words):
         if words[0] == "S":
             for name, text in ((steps, words[2]), (gaps, words[3])):
-                name.update(enumerate(map(int, text.split(",")), int(words[1])))
+                name.update(enumerate(map(whole, text.split(",")), whole(words[1])))
         elif words[0] == "L":
-            counts[:] = map(int, words[1:3])
+            counts[:2] = whole(words[1]), whole(words[2])
 
-    stream(bench.link, f"_b.sampling({g.sample_rate_hz!r}, {n}, {hop}, {options.timer_hz})", take)
-    if len(steps) < n or not counts:
+    stream(bench.link, f"_b.sampling({g.sample_rate_hz!r}, {n}, {hop}, {options.timer_hz})", take, n)
+    if not (counts and all(i in steps and i in gaps for i in range(n))):
         raise MeasureError(f"{bench.link.device}: lines of the sampling arrived damaged; check the cable")
     late = max(lateness([steps[i] for i in range(n)], [gaps[i] for i in range(n)], g.sample_rate_hz))
     head = {"rate_hz": g.sample_rate_hz, "n_samples": n, "hop": hop}
@@ -485,6 +269,7 @@ def _measure_data(bench, labelled, found, progress):
 
     x, y, name = labelled[0]
     outputs, resent = [], 0
+    bench.link.exec(DECODE)
     try:
         for window in x:
             got, tries = _answered(bench.link, window.tobytes(), len(bench.graph.labels))
@@ -495,13 +280,16 @@ def _measure_data(bench, labelled, found, progress):
             found["data"] = _compared(bench, outputs, x, y, name, resent, scores)
 
 
+_ANSWER = ((SHORT, SHORT), [range(-128, 128)])
+
+
 def _answered(link, window, n_outputs):
     """Returns (outputs of a window that is pushed, how often it was sent again)."""
-    pieces = [b64encode(window[at : at + _PIECE_BYTES]) for at in range(0, len(window), _PIECE_BYTES)]
+    pieces = [b64encode(window[at : at + CHUNK_BYTES]) for at in range(0, len(window), CHUNK_BYTES)]
     for again in range(_TRIES):
         for piece in pieces[:-1]:
             link.exec(f"_b.receive(_d({piece!r}))")
-        (high, low), outputs = link.eval("_b.answer()", _BOARD_S, f"_b.receive(_d({pieces[-1]!r}))")
+        (high, low), outputs = link.eval("_b.answer()", BOARD_S, f"_b.receive(_d({pieces[-1]!r}))", _ANSWER)
         if high << 16 | low == zlib.crc32(window) and len(outputs) == n_outputs:
             return outputs, again
     raise MeasureError(f"{link.device}: a window arrived damaged {_TRIES} times; check the cable, then try again")
@@ -527,16 +315,19 @@ def _energy(bench, options, found, say):
     if options.meter is None:
         return estimate(bench.facts, found["run_ms"]["mean"])
     meter, link, got = options.meter, bench.link, {"i": [], "b": []}
-    link.exec(on_board("energy"), timeout=60)
+    link.exec(board_code("energy"), timeout=60)
     meter.start(link)
 
     def take(words):
         if words[0] in ("I", "B", "D"):
             meter.mark(words[0])
         if words[0] == "D":
-            got["D"] = list(map(int, words[1:3]))
+            n, busy_ms = map(whole, words[1:3])
+            if min(n, busy_ms) < 1:
+                raise ValueError(words)
+            got["D"] = n, busy_ms
         elif words[0] in ("i", "b"):
-            got[words[0]] += [tuple(map(int, pair.split(","))) for pair in words[1:]]
+            got[words[0]] += [(whole(a), whole(b)) for a, b in (pair.split(",") for pair in words[1:])]
 
     ms = round(meter.phase_s * 1000)
     say(f"energy: {2 * meter.phase_s:.0f} s, half of them with nothing to do")

@@ -14,6 +14,7 @@ from .capture import ended_by
 from .deploy import check_package
 from .link import LinkError, RemoteError, open_link
 from .sensors import FIFO_NAMES, ON_BOARD, prepare
+from .shape import COUNT, Either
 from .streaming import HEAD, CtrlC, Program, decode, unwrapped
 
 _CHUNK_BYTES = 768
@@ -59,6 +60,10 @@ class Hop:
 # ---- the model on the board ----------------------------------------------------------------------------------------
 
 
+_NUMBER = Either(COUNT, float)
+_WATCHED = (str, str, str, [str], [str], [str], [_NUMBER], str, COUNT, COUNT, _NUMBER)
+
+
 def load_model(link, name):
     """Makes ``_model`` on the board: a file here, sent into its memory, or a slot or file there. Returns a Watched."""
     link.exec((ON_BOARD / "blocks.py").read_text(encoding="utf-8"))
@@ -72,7 +77,7 @@ def load_model(link, name):
     except RemoteError as error:
         raise _not_loaded(link, name, error) from None
     fields = "_m.name, _m.version, _m.id, _m.labels, _m.channels, _m.units, tuple(_m.counts_per_unit), _m.input_type"
-    found = link.eval(f"({fields}, _m.n_steps, _m.hop, _m.sample_rate_hz)", setup="_m = _model")
+    found = link.eval(f"({fields}, _m.n_steps, _m.hop, _m.sample_rate_hz)", setup="_m = _model", shape=_WATCHED)
     return Watched(*found)
 
 
@@ -299,7 +304,7 @@ def render_hop(hop, labels):
 
 def bars(hop, labels):
     """Returns the lines of a Hop with a bar for each class, the label first."""
-    width = max(map(len, labels))
+    width = max(map(len, labels), default=0)
     lines = [f"{hop.label or '?'}  {hop.score} %   {hop.seconds:.1f} s, {hop.late} late, {hop.lost} lost"]
     for label, score in zip(labels, hop.scores, strict=True):
         lines.append(f"{label:<{width}} {'█' * round(score * _BAR / 100):<{_BAR}} {score:3d} %")

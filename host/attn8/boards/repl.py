@@ -5,7 +5,6 @@ CircuitPython mounts no folder of a computer: there a model of this computer goe
 
 import contextlib
 import sys
-from base64 import b64encode
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,6 @@ from .link import RemoteError, open_link
 
 _MOUNTED = "/remote"  # where mpremote mounts the folder, and goes to
 _PROMPT, _PROMPT_S = b">>> ", 5
-_CHUNK_BYTES = 768  # in one command: 1 kB of base64
 # In pieces: a UART without flow control loses bytes of long ones.
 _LOAD_HERE = """
 def _read(path):
@@ -95,14 +93,12 @@ def _loading(model, folder):
 def _sent(link, data):
     """Sends a model into the memory of the board, whose files may belong to a computer. Returns code that loads it."""
     try:
-        link.exec(f"from binascii import a2b_base64 as _d\n_b = bytearray({len(data)})")
+        link.exec(f"_b = bytearray({len(data)})")
     except RemoteError as error:
         if error.kind != "MemoryError":
             raise
         raise DoesNotFitError(f"{link.device}: no {len(data):,} bytes of heap in one piece for the model") from None
-    for at in range(0, len(data), _CHUNK_BYTES):
-        chunk = data[at : at + _CHUNK_BYTES]
-        link.exec(f"_b[{at}:{at + len(chunk)}] = _d({b64encode(chunk)!r})")
+    link.fill("_b", data)
     return _LOAD_SENT
 
 

@@ -8,9 +8,11 @@ import zlib
 from base64 import b64encode
 
 from . import BoardError, DoesNotFitError
-from .deploy import DeployError, board_code, making_sense, quiet_s, read_sent
+from .board_code import board_code
+from .deploy import DeployError, making_sense, no_package, quiet_s, read_sent
 from .facts import read_facts, read_package
 from .link import CABLE, LinkError, RemoteError, open_link
+from .shape import COUNT, SHORT, WHOLE, Either
 
 _MAGIC = b"\xd2\xcd\x31"
 _DATA, _POINTER, _DIRECTORY, _FILE = 2, 3, 4, 5  # kinds of records
@@ -45,7 +47,7 @@ def deploy(file, port=None, name=None, progress=None):
         facts = read_facts(link)
         package = read_package(link)
         if package is None:
-            raise DeployError(f"{link.device}: attn8 is not on the board: attn8 install --port {link.device}")
+            raise no_package(link)
         size, block, n_image = _partition(link, facts)
         old = _read(link, n_image)
         there = files(old, link.device)
@@ -71,7 +73,7 @@ def deploy(file, port=None, name=None, progress=None):
 
 def _partition(link, facts):
     """Returns bytes of the first ROMFS partition, of its blocks, of the image in it (0: none). Raises RomError."""
-    found = link.eval("_partition()", setup=board_code("romfs"))
+    found = link.eval("_partition()", setup=board_code("romfs"), shape=Either(None, (WHOLE, WHOLE, bytes)))
     if found is None:
         raise RomError(
             f"{link.device}: {facts.firmware} on {facts.machine} has no ROMFS partition; deploy without --to rom, or "
@@ -92,7 +94,8 @@ def _partition(link, facts):
 def _read(link, n_bytes):
     """Returns the image in the partition. Raises LinkError if it arrives damaged."""
     data = b"".join(
-        link.eval(f"_rom({at}, {min(_CHUNK_BYTES, n_bytes - at)})") for at in range(0, n_bytes, _CHUNK_BYTES)
+        link.eval(f"_rom({at}, {min(_CHUNK_BYTES, n_bytes - at)})", shape=bytes)
+        for at in range(0, n_bytes, _CHUNK_BYTES)
     )
     _compare(link, data)
     return data
@@ -101,14 +104,14 @@ def _read(link, n_bytes):
 def _compare(link, data):
     """Raises LinkError if the partition does not begin with these bytes, by a CRC-32 of the board."""
     crc = zlib.crc32(data)
-    if link.eval(f"_crc_of({len(data)})", _ERASE_S) != (crc >> 16, crc & 65535):
+    if link.eval(f"_crc_of({len(data)})", _ERASE_S, shape=(SHORT, SHORT)) != (crc >> 16, crc & 65535):
         raise LinkError(f"{link.device}: ROMFS is not what was sent or read; {CABLE}")
 
 
 def _write(link, new, size, block, progress):
     """Erases as much of the partition as the image needs, and writes it."""
     try:
-        chunk_bytes = max(_CHUNK_BYTES, link.eval(f"_erase({len(new)}, {block})", _ERASE_S))
+        chunk_bytes = max(_CHUNK_BYTES, link.eval(f"_erase({len(new)}, {block})", _ERASE_S, shape=COUNT))
     except RemoteError as error:
         if error.kind != "OSError":
             raise
@@ -127,7 +130,7 @@ def _write(link, new, size, block, progress):
 def _loaded(link, path):
     """Returns model, version and id of a file, None if it is no model."""
     try:
-        name, version, model = link.eval(f"_name(__import__('attn8').load({path!r}))", _LOAD_S)
+        name, version, model = link.eval(f"_name(__import__('attn8').load({path!r}))", _LOAD_S, shape=(str, str, str))
     except RemoteError:
         return None
     return {"model": name, "version": version, "id": model}
@@ -136,7 +139,7 @@ def _loaded(link, path):
 def _test(link, path, identity, timeout):
     """Has the board load the model from there and run its golden vectors."""
     try:
-        found = link.eval(f"_test({path!r})", timeout)
+        found = link.eval(f"_test({path!r})", timeout, shape=str)
     except RemoteError as error:
         if error.kind != "ModelError":
             raise

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ..atomic import read_bytes
 from ..micropython import device_folder
 from . import BoardError
 from .link import LinkError, RemoteError
+from .shape import COUNT
 
 ON_BOARD = Path(__file__).with_name("on_board")
 TABLES = Path(__file__).with_name("sensors.toml")
@@ -198,13 +200,13 @@ def _microphone(rate_hz, pins, shift):
 
 def _own(path, rate_hz):
     try:
-        text = Path(path).read_bytes()[: _MOST_FILE_BYTES + 1].decode()
+        text = read_bytes(path, _MOST_FILE_BYTES).decode()
     except OSError as error:
         raise SensorError(f"{path}: {error.strerror}; expected a file with CHANNELS and read()") from None
     except UnicodeDecodeError:
         raise SensorError(f"{path}: got bytes that are no UTF-8, expected Python") from None
-    if len(text) > _MOST_FILE_BYTES:
-        raise SensorError(f"{path}: more than {_MOST_FILE_BYTES:,} bytes, too many for a board")
+    except ValueError as error:
+        raise SensorError(f"{path}: {error}; expected a file of at most {_MOST_FILE_BYTES:,} bytes") from None
     found = _assigned(path, text)
     channels = _own_channels(path, found)
     rate_hz = rate_hz or found.get("RATE_HZ") or 50
@@ -231,14 +233,14 @@ def _assigned(path, text):
     """Returns {name: value} of the literals at the top of a file, and "functions", a set of names; runs nothing."""
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        raise SensorError(f"{path}: no Python: {error}") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise SensorError(f"{path}: no Python: {error or 'nested too deep'}") from None
     found = {"functions": {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}}
     for node in tree.body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             try:
                 found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
+            except (ValueError, TypeError, RecursionError, MemoryError):  # no literal, such as {[]: 1}
                 continue
     if not found["functions"] & {"read", "read_sample"}:
         raise SensorError(f"{path}: no function read() that returns numbers, nor read_sample(out) that writes counts")
@@ -313,7 +315,7 @@ def _told(error):
 
 def _check_speed(link, sensor):
     try:
-        us = link.eval(f"read_us(_source, {sensor.kind!r}, {len(sensor.channels)})", _SETUP_S)
+        us = link.eval(f"read_us(_source, {sensor.kind!r}, {len(sensor.channels)})", _SETUP_S, shape=COUNT)
     except RemoteError as error:
         raise SensorError(f"{link.device}: {sensor.name}: {_told(error)}") from None
     if us * sensor.rate_hz > 1e6:

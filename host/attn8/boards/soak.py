@@ -7,8 +7,9 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+from .board_code import board_code
 from .link import LinkError, RemoteError
-from .measure import NO_BOARD, MeasureError, no_timer, on_board, opened, stream
+from .workbench import NO_BOARD, MeasureError, no_timer, opened, stream, whole
 
 ROW_S = 10
 _FEWEST_ROWS = 8  # for a trend
@@ -72,15 +73,17 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
     with opened(what, port) as bench, rows:
         if bench.facts.is_computer:
             say(NO_BOARD)
-        bench.link.exec(on_board("soak"), timeout=60)
+        bench.link.exec(board_code("soak"), timeout=60)
 
         def take(words):
+            if len(rows.rows) == n_rows:
+                raise ValueError(words)
             rows.add(_row(words, bench.facts.is_computer))
             progress("rows", len(rows.rows), n_rows)
 
         interrupted = False
         try:
-            stream(bench.link, f"soak(_b, {n_rows}, {round(1000 * ROW_S)}, {timer_hz})", take)
+            stream(bench.link, f"soak(_b, {n_rows}, {round(1000 * ROW_S)}, {timer_hz})", take, n_rows)
         except KeyboardInterrupt:
             interrupted = True
         except RemoteError as error:
@@ -99,8 +102,8 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
 
 def _row(words, is_computer):
     """Returns the dict of a line of the board; its seconds are those of the board's own clock."""
-    at_ms, n, mean_us, max_us, wrong, heap = map(int, words[1:7])
-    tenths, millivolts = (None if word == "-" else int(word) for word in words[7:9])
+    at_ms, n, mean_us, max_us, wrong, heap = map(whole, words[1:7])
+    tenths, millivolts = (None if word == "-" else whole(word) for word in words[7:9])
     return {
         **{"time": datetime.now().isoformat(timespec="seconds"), "seconds": at_ms / 1000, "windows": n},
         **{"mean_ms": None if is_computer else mean_us / 1000, "max_ms": None if is_computer else max_us / 1000},

@@ -6,7 +6,6 @@ CircuitPython mounts no folder of a computer; there they are copied and removed 
 import contextlib
 import importlib.resources
 import importlib.util
-import io
 import re
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from .link import LinkError, RemoteError, open_link
 
 _HOST_ONLY = ("make_files", "mutants")
 _MODULE_S = 900  # without a line; bytecode on a slow board
+_LINE_BYTES = 4096
 _LINE = re.compile(r"(ok|FAILED) (\w+) (\w+) ?(.*)")
 _GOLDEN = {"golden_small.a8": "a small model", "golden_shipped.a8": "the shipped model"}
 _COPIED = "/.attn8_tests"  # on a board that mounts no folder
@@ -146,26 +146,30 @@ def _at(link, there):
 
 def _run(link, there, module, say):
     """Runs a module of tests and returns a list of (ok or FAILED, module, test, why)."""
-    text = io.BytesIO()
+    lines = _Lines(say)
     with _at(link, there):
         try:
-            link.exec(_RUN.format(module=module), timeout=_MODULE_S, on_data=lambda data: _told(text, data, say))
+            link.exec(_RUN.format(module=module), timeout=_MODULE_S, on_data=lines.feed)
         except RemoteError as error:
-            text.write(f"\nFAILED {module} import {error.kind}: {error.message}\n".encode())
-    lines = [_LINE.match(line) for line in text.getvalue().decode(errors="replace").splitlines()]
-    found = [line.groups() for line in lines if line]
-    if not found:
+            lines.feed(f"\nFAILED {module} import {error.kind}: {error.message}\n".encode())
+    if not lines.found:
         raise LinkError(f"{link.device}: {module} ran no test; check the cable, then try again")
-    return found
+    return lines.found
 
 
-def _told(text, data, say):
-    """Keeps what comes and says each line about a test."""
-    text.write(data.replace(b"\x04", b""))
-    if data.endswith(b"\n"):
-        line = text.getvalue().decode(errors="replace").splitlines()[-1]
-        if _LINE.match(line):
-            say(line)
+class _Lines:
+    """Takes what a board prints, says each line about a test, and keeps its parts in ``found``."""
+
+    def __init__(self, say):
+        self.say, self.found, self._rest = say, [], b""
+
+    def feed(self, data):
+        *lines, self._rest = (self._rest[-_LINE_BYTES:] + data.replace(b"\x04", b"")).split(b"\n")
+        for line in lines:
+            line = _LINE.match(line.rstrip(b"\r").decode(errors="replace"))
+            if line:
+                self.say(line[0])
+                self.found.append(line.groups())
 
 
 def _selftest(link, there, file, what, say):

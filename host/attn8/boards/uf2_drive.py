@@ -1,13 +1,12 @@
 """The drive that a board becomes in its bootloader: found, compared with a UF2 file, written, gone at the restart."""
 
 import os
-import string
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .link import LinkError, ports
+from .mounts import mount_folders
 
 INFO = "INFO_UF2.TXT"
 FILE = "firmware.uf2"
@@ -37,14 +36,6 @@ class Drive:
         """Says whether a board of this uf2.Family shows itself so."""
         shown = f"{self.board_id} {self.model}".upper().replace("ESP32-", "ESP32")
         return any(name in shown for name in family.drive)
-
-
-def mount_folders():
-    """Returns the folders in which a computer's drives appear."""
-    if sys.platform == "win32":
-        return [Path(f"{letter}:\\") for letter in string.ascii_uppercase]
-    patterns = ["Volumes/*"] if sys.platform == "darwin" else ["media/*", "media/*/*", "run/media/*/*", "mnt/*"]
-    return sorted(path for pattern in patterns for path in Path("/").glob(pattern))
 
 
 def read_drive(path):

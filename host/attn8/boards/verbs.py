@@ -9,9 +9,20 @@ import click
 from ..command import EXIT_FAILED, fail_with, verb
 
 model_file = click.argument("file", type=click.Path())
-_PORT = "Board: device path, a0, u0, id:SERIAL, auto, socket://HOST:PORT. Without it the only one that is plugged in"
+_SPELLINGS = "device path, a0, u0, id:SERIAL, auto, socket://HOST:PORT"
+_PORT = f"Board: {_SPELLINGS}. Without it the only one that is plugged in"
 _port = click.option("--port", "-p", help=f"{_PORT}.")
 _ports = click.option("--port", "-p", "ports", multiple=True, help=f"{_PORT}; may be repeated.")
+
+
+class _BoardOption(click.Option):
+    """--board, whose help names the boards of the table."""
+
+    def get_help_record(self, context):
+        from . import boards
+
+        names, text = super().get_help_record(context)
+        return names, f"{text} Boards: {', '.join(boards())}."
 
 
 _METER = (
@@ -27,8 +38,8 @@ _METER = (
     click.argument("file", required=False, type=click.Path(), metavar="[FILE|SLOT]"),
     click.option("--kernels", is_flag=True, help="Count each kernel at fixed sizes, in place of a model file."),
     click.option("--sizes", is_flag=True, help="Bytes of the C core on a Cortex-M0+, part by part, likewise."),
-    click.option("--board", default="pico", show_default=True, help="Emulated board to count for."),
-    click.option("--port", "-p", help="Measure on a board that is plugged in: see --port of the other verbs."),
+    click.option("--board", cls=_BoardOption, metavar="NAME", help="To emulate and count for; by default pico."),
+    click.option("--port", "-p", help=f"Measure on the board there: {_SPELLINGS}."),
     click.option("--windows", type=click.IntRange(1, 10_000_000), help="How many; by default 1,000, or a minute."),
     click.option("--inputs", type=click.Choice(["golden", "random"]), help="Like golden vectors (default), or any."),
     click.option("--data", type=click.Path(), help="Test set, pushed to the board window by window."),
@@ -49,16 +60,17 @@ def bench(output, file, kernels, sizes, board, port, **there):
     if kernels + sizes + (file is not None) != 1:
         raise click.UsageError("give a model FILE, --kernels or --sizes, one of them")
     if port:
-        if click.get_current_context().get_parameter_source("board").name != "DEFAULT":
+        if board:
             raise click.UsageError("--board is emulated, --port is plugged in: give one of them")
         _bench_on_board(output, file, port, **there)
         return
     given = [f"--{name.replace('_', '-')}" for name, value in there.items() if value is not None]
     if given:
         raise click.UsageError(f"{', '.join(given)}: for a board that is plugged in; give --port, such as --port auto")
-    if sizes and board != "pico":
-        raise click.UsageError("--sizes is for a Cortex-M0+, without --board")
+    board = board or "pico"
     if sizes:
+        if board != "pico":
+            raise click.UsageError("--sizes is for a Cortex-M0+, without --board")
         output.result(core_sizes.bench_sizes(), core_sizes.render)
         return
     with counted("emulating", output.progress) as progress:
@@ -109,7 +121,7 @@ def _seconds(text):
     "fit",
     "attn8 fit gesture.a8 --board pico --battery 500\n  attn8 fit gesture.a8 --board all",
     model_file,
-    click.option("--board", required=True, help="Board of the table, or all for one line each."),
+    click.option("--board", cls=_BoardOption, metavar="NAME", required=True, help="Which; all: a line for each."),
     click.option("--backend", type=click.Choice(["native", "viper", "python"]), help="By default the fastest there."),
     click.option(
         "--every", type=float, metavar="MS", help="From one prediction to the next; by default as in training."
@@ -176,7 +188,7 @@ def devices(output, ports):
     click.argument("firmware", type=click.Path()),
     _port,
     click.option("--drive", type=click.Path(exists=True, file_okay=False), help="Folder of a board's UF2 boot drive."),
-    click.option("--board", metavar="NAME", help="Refuse a file that is not for this board of the table."),
+    click.option("--board", cls=_BoardOption, metavar="NAME", help="Refuse a file that is not for this board."),
     click.option("--sha256", metavar="HEX", help="Of the file, as its download page shows it."),
     click.option("--erase", is_flag=True, help="Erase the files on the board too; asks first."),
     click.option("--yes", "-y", is_flag=True, help="Do not ask."),
@@ -190,8 +202,8 @@ def flash(output, firmware, port, drive, board, sha256, erase, yes, dry_run, bau
     from ..progress import TransferBars
     from . import flash as boards
 
-    if erase and not (yes or dry_run):
-        click.confirm("Erase all files on the board?", abort=True, err=True)
+    if erase and not dry_run:
+        _agree("--erase: all files on the board are erased too.", yes)
     with TransferBars(output.progress) as advance:
         found = boards.flash(
             *(firmware, port, drive, board, sha256, erase, dry_run, baud, output.say),

@@ -1,18 +1,16 @@
 """A board as a drive of this computer, such as CIRCUITPY: without a serial line; the board tests what it loads."""
 
 import contextlib
-import errno
 import os
 import re
 import shutil
-import string
-import sys
 from pathlib import Path
 
 from . import DoesNotFitError, slot_files
 from .deploy import LOG_BYTES, DeployError, before, checked_name, only_name, read_sent, rolled_back, slot_rows
 from .facts import slots_of
 from .link import LinkError
+from .mounts import mount_folders, told
 
 _LABEL = "CIRCUITPY"
 _BOOT_OUT = "boot_out.txt"  # CircuitPython writes it at each start
@@ -26,10 +24,7 @@ def drives():
 
 
 def _volumes():
-    if os.name == "nt":
-        return [Path(f"{letter}:/") for letter in string.ascii_uppercase[2:] if Path(f"{letter}:/").exists()]
-    patterns = ["Volumes/*"] if sys.platform == "darwin" else ["media/*", "media/*/*", "run/media/*/*", "mnt/*"]
-    return [path for pattern in patterns for path in Path("/").glob(pattern) if os.path.ismount(path)]
+    return [path for path in mount_folders() if os.path.ismount(path)]
 
 
 def _is_file(path):
@@ -68,23 +63,9 @@ def machine(drive):
     return (found[2].strip(), f"CircuitPython {found[1]}") if found else ("", "")
 
 
-@contextlib.contextmanager
 def _told(drive, in_place=False):
     """Turns what a drive raises into a sentence."""
-    stays = "there may be no model now: deploy one" if in_place else "the model before stays"
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DoesNotFitError(f"{drive}: the drive is full; {stays}; remove files there") from None
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise DeployError(
-                f"{drive}: this computer may not write there ({error.strerror}); is the drive write-protected, or do "
-                "its files belong to the board (storage.remount in boot.py)?"
-            ) from None
-        raise DeployError(
-            f"{drive}: the drive broke off ({error.strerror or error}); {stays}; plug it in again, then try again"
-        ) from None
+    return told(drive, DeployError, "there may be no model now: deploy one" if in_place else "the model before stays")
 
 
 def deploy(file, drive=None, name=None, key=None, progress=None, in_place=False, files=slot_files.Files):

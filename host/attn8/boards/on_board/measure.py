@@ -51,24 +51,19 @@ def halves(c):
 
 
 class Memory:
-    """A model file in RAM, filled piece by piece or from a file there."""
+    """A model file in RAM, which the host fills, or a file there."""
 
     def __init__(self, n_bytes):
         gc.collect()
         self.free_before = gc.mem_free()
         self.data = new_buffer(n_bytes)
-        self.at = 0
-
-    def write(self, piece):
-        self.data[self.at : self.at + len(piece)] = piece
-        self.at += len(piece)
 
     def read(self, path):
         with open(path, "rb") as f:
-            self.at = f.readinto(self.data)
+            f.readinto(self.data)
 
     def crc(self):
-        return self.at, halves(crc32(self.data))
+        return halves(crc32(self.data))
 
 
 class Ticks:
