@@ -1,8 +1,6 @@
 """A model on a board that watches a live sensor: what it says at each hop, as it comes, and in a log."""
 
-import csv
 import zlib
-from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from . import BoardError, DoesNotFitError, facts
+from .board_code import board_code
 from .capture import ended_by
+from .csv_log import CsvLog
 from .deploy import check_package
 from .link import LinkError, RemoteError, open_link
-from .sensors import FIFO_NAMES, ON_BOARD, prepare
+from .sensors import prepare
 from .shape import COUNT, Either
-from .streaming import HEAD, CtrlC, Program, decode, unwrapped
+from .streaming import HEAD, LOST_TOLERANCE, CtrlC, Program, decode, unwrapped
 
-_CHUNK_BYTES = 768
 _LOAD_S = 60
 _BAR = 24  # characters
-_LOST_TOLERANCE = 0.01
 
 
 class MonitorError(BoardError):
@@ -66,7 +64,7 @@ _WATCHED = (str, str, str, [str], [str], [str], [_NUMBER], str, COUNT, COUNT, _N
 
 def load_model(link, name):
     """Makes ``_model`` on the board: a file here, sent into its memory, or a slot or file there. Returns a Watched."""
-    link.exec((ON_BOARD / "blocks.py").read_text(encoding="utf-8"))
+    link.exec(board_code("blocks"))
     try:
         link.exec("import attn8", _LOAD_S)
         if name and Path(name).is_file():
@@ -103,10 +101,8 @@ def _send(link, path):
     from ..model_file import read_model
 
     data = read_model(path)
-    link.exec(f"from binascii import a2b_base64 as _a\n_data = bytearray({len(data)})")
-    for at in range(0, len(data), _CHUNK_BYTES):
-        chunk = data[at : at + _CHUNK_BYTES]
-        link.exec(f"_data[{at}:{at + len(chunk)}] = _a({b64encode(chunk)!r})")
+    link.exec(f"_data = bytearray({len(data)})")
+    link.fill("_data", data)
     crc = zlib.crc32(data)
     if link.eval("(_c >> 16 & 65535, _c & 65535)", _LOAD_S, "_c = crc32(_data)") != (crc >> 16, crc & 65535):
         raise LinkError(f"{link.device}: {path} arrived damaged; check the cable, then try again")
@@ -180,35 +176,6 @@ class Watcher:
         return self.last
 
 
-class Log:
-    """A CSV file with a line for each Hop, written at once. A file that is there is not touched."""
-
-    def __init__(self, path, labels):
-        self.file = None
-        if path is None:
-            return
-        try:
-            self.file = open(path, "x", newline="", encoding="utf-8")  # noqa: SIM115 (close does it)
-        except FileExistsError:
-            raise MonitorError(f"--log: {path} is there already; give another name") from None
-        except OSError as error:
-            raise MonitorError(f"--log: {path}: {error.strerror}") from None
-        self.rows = csv.writer(self.file, lineterminator="\n")
-        self._write(["time [s]", "label", "score", *labels])
-
-    def _write(self, row):
-        self.rows.writerow(row)
-        self.file.flush()
-
-    def add(self, hop):
-        if self.file:
-            self._write([f"{hop.seconds:.3f}", hop.label or "", hop.score, *hop.scores])
-
-    def close(self):
-        if self.file:
-            self.file.close()
-
-
 def monitor(name, sensor_of, port=None, log=None, seconds=None, show=None, begin=None):
     """Watches until the time is over or Ctrl-C.
 
@@ -224,21 +191,22 @@ def monitor(name, sensor_of, port=None, log=None, seconds=None, show=None, begin
         log, error (None, or what ended it).
 
     Raises:
-        MonitorError, SensorError, DeployError, DoesNotFitError, LinkError: before the first hop.
+        LogError: if the log is there already.    MonitorError, SensorError, DeployError, DoesNotFitError, LinkError:
+            before the first hop.
     """
+    written = CsvLog(log)
     with open_link(port) as link:
         machine = facts.read_facts(link).machine
         check_package(link)
         model = load_model(link, name)
         sensor = sensor_of(model.sample_rate_hz)
         code = _code(link, model, sensor)
-        watcher, written = Watcher(model.labels, sensor.rate_hz), Log(log, model.labels)
-        if begin:
-            begin(model, sensor)
-        try:
+        watcher = Watcher(model.labels, sensor.rate_hz)
+        with written:
+            written.add(["time [s]", "label", "score", *model.labels])
+            if begin:
+                begin(model, sensor)
             error = _watch(link, code, sensor, model, watcher, written, seconds, show or (lambda hop: None))
-        finally:
-            written.close()
         head = {"port": link.device, "machine": machine, "model": model.name, "version": model.version, "id": model.id}
     return {
         **{**head, "sensor": sensor.name, "rate_hz": sensor.rate_hz, "hop": model.hop},
@@ -251,7 +219,7 @@ def monitor(name, sensor_of, port=None, log=None, seconds=None, show=None, begin
 def _code(link, model, sensor):
     """Makes everything ready on the board. Returns the code that watches."""
     picks, scales = match(model, sensor)
-    prepare(link, sensor, "monitor.py")
+    prepare(link, sensor, "monitor")
     link.exec(f"_watch = Watch(_model, {picks!r}, {scales!r})", _LOAD_S)
     if sensor.is_polled:
         n_check = max(1, round(sensor.rate_hz / 10))
@@ -278,15 +246,15 @@ def _watch(link, code, sensor, model, watcher, log, seconds, show):
 def _tell(line, watcher, log, show):
     hop = watcher.take(line) if line else None
     if hop:
-        log.add(hop)
+        log.add([f"{hop.seconds:.3f}", hop.label or "", hop.score, *hop.scores])
         show(hop)
 
 
 def remarks(found, sensor):
     """Returns a sentence about samples that were lost: an output that is reckoned on a board takes its time."""
-    if not found["hops"] or found["lost"] <= _LOST_TOLERANCE * found["seconds"] * found["rate_hz"]:
+    if not found["hops"] or found["lost"] <= LOST_TOLERANCE * found["seconds"] * found["rate_hz"]:
         return []
-    instead = "--fifo, " if sensor.is_polled and sensor.name in FIFO_NAMES else ""
+    instead = "--fifo, " if sensor.may_buffer else ""
     return [
         f"{found['lost']:,} samples lost: the model takes longer than a sample at {found['rate_hz']:g} Hz lets it; "
         f"take {instead}the native module, a causal model or a lower --rate"

@@ -21,6 +21,7 @@ _END_S = 2
 _SETTLED_US = 300_000  # until what a buffer held at the start is taken
 _LINE_BYTES = 1 << 14
 HEAD = struct.Struct("<5IH")
+LOST_TOLERANCE = 0.01  # of the samples: more is worth a sentence
 _WRAP_US = 1 << 30
 _PROMPT = b">>> "
 _END = re.compile(rb"\x04((?:Traceback[^\x04]*)?)\x04>")  # a lone 4 is a damaged byte
