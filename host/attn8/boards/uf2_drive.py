@@ -101,6 +101,8 @@ def write(drive, data, progress=None):
     Raises:
         LinkError: if the copy breaks, or the board does not restart.
     """
+    if (drive.path / FILE).is_symlink():
+        raise LinkError(f"{drive.path / FILE}: a link, no boot drive of a board has one; {BUTTON}")
     before = {port.device for port in ports()}
     done = 0
     try:
