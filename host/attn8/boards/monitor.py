@@ -163,7 +163,7 @@ class Watcher:
             return None
         number, place, t_us, late, lost, n = HEAD.unpack_from(body)
         rest = body[HEAD.size :]
-        if number < self._number or len(rest) != n * (3 + len(self.names)):
+        if n > 1 or number < self._number or len(rest) != n * (3 + len(self.names)):
             return None
         self.damaged, self._number = self.damaged + number - self._number, number + n
         self._us = unwrapped(t_us, self._us + (place - self._place) * 1e6 / self.rate_hz)
