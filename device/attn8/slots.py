@@ -222,7 +222,7 @@ def load(name):
         if slot.path in counted and slot.unproven():
             submodule("trial").Trial(m, slot.path)
         for other in slots:
-            if other.worn() and other is not slot:
+            if other.worn() and other.sequence > slot.sequence:  # an older one stays to be gone back to
                 _try_append(other, BAD)
         return m
     raise fault or ModelError(ERR_SLOT, name, tell(slots), "a good slot")
@@ -235,7 +235,10 @@ def tell(slots):
 
 def _count_boot(slot, slots):
     """Counts a boot of a model in trial, once in a program. Returns whether the model may be taken."""
-    if not slot.unproven() or slot.worn():
+    if not slot.unproven():
+        return True
+    if slot.worn():  # nothing else can be taken: what shows itself good may still be confirmed
+        counted[slot.path] = (slot.sequence, slot.boots)
         return True
     if counted.get(slot.path) == (slot.sequence, slot.boots):
         return True

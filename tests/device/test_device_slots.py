@@ -167,6 +167,36 @@ def test_a_trial_with_nothing_behind_it_goes_on():
         reboot()
         assert is_loaded(name, NEW)
         assert states(name)[0] == (TRIAL, boots)
+    assert attn8.confirm()
+    assert states(name)[0] == (GOOD, 3)
+
+
+def test_windows_confirm_a_trial_with_nothing_behind_it_after_any_number_of_boots():
+    name = fresh()
+    update(name, NEW)
+    for _ in range(5):
+        reboot()
+        m = attn8.load(name)
+    m.confirm_after = 1
+    x = read("stream_a.x")
+    m.run(x[: 2 * m.n_steps * m.n_channels])
+    assert states(name)[0] == (GOOD, 3)
+
+
+def test_an_update_of_a_model_that_was_never_confirmed_goes_back_to_it():
+    name = fresh()
+    update(name, OLD)
+    for _ in range(4):
+        reboot()
+        assert is_loaded(name, OLD)
+    update(name, NEW)
+    for boots in (1, 2, 3):
+        reboot()
+        assert is_loaded(name, NEW)
+        assert states(name) == [(TRIAL, 3), (TRIAL, boots)]
+    reboot()
+    assert is_loaded(name, OLD)
+    assert states(name) == [(TRIAL, 3), (BAD, 3)]
 
 
 def test_a_model_that_comes_while_another_runs_is_not_confirmed_in_its_place():
