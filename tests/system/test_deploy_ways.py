@@ -277,8 +277,11 @@ def test_drive_that_holds_other_bytes_than_were_written_is_told(drive, monkeypat
 def test_hostile_slot_files_on_a_drive_are_one_line(drive):
     head = b"ATN8" + bytes(4) + (24).to_bytes(4, "little") + bytes(12)
     (drive / "gesture.0.a8").write_bytes(head + slots.record(head, 1, slots.GOOD))
-    code, out, error = attn8("status", "--drive", drive)
-    assert (code, error) == (0, "") and "0 active  good" in out  # its name cannot be read; deploy takes the other slot
+    code, _, error = attn8("status", "--drive", drive)
+    assert (code, error) == (
+        1,
+        f"attn8: {drive}: the slots of gesture are damaged; remove gesture.0.a8 and gesture.1.a8\n",
+    )
     with open(drive / "gesture.1.a8", "wb") as f:
         f.truncate(1 << 30)
     assert "no slot file, expected a file of at most" in attn8("status", "--drive", drive)[2]

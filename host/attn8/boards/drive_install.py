@@ -144,7 +144,7 @@ def _check_links(drive, files):
     """Raises InstallError for a link: what lies behind it is not the drive's, and would be replaced or removed."""
     for path in ("attn8", "lib", "lib/attn8", *files):
         if (link := drive / path).is_symlink():
-            raise InstallError(f"{link}: a link to {link.readlink()}, expected a file or folder of the drive; remove it")
+            raise InstallError(f"{link}: a link to {link.readlink()}, expected a file or folder there; remove it")
 
 
 def _write(folder, name, data):
