@@ -163,9 +163,8 @@ def _check_links(drive, files):
     """Raises InstallError for a link: what lies behind it is not the drive's, and would be replaced or removed."""
     for path in ("attn8", "lib", "lib/attn8", *files):
         if (drive / path).is_symlink():
-            raise InstallError(
-                f"{drive / path}: a link to {(drive / path).readlink()}, expected a folder or file of the drive; remove it"
-            )
+            there = (drive / path).readlink()
+            raise InstallError(f"{drive / path}: a link to {there}, expected a folder or file of the drive; remove it")
 
 
 def _write(folder, name, data):
