@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from attn8.boards import link
+from attn8.boards.facts import slots_of
 from attn8.boards.link import Port, open_link
 from attn8.cli import cli
 from pty_board import Board, answering
@@ -55,6 +56,18 @@ def test_devices_names_every_port_that_does_not_answer(board):
     assert "no such port" in second["error"]
     assert "no board with the serial number 'none'" in third["error"]
     assert done.stderr.count("attn8: ") == 2
+
+
+def test_of_two_trials_that_had_all_boots_the_older_is_active_as_on_the_board():
+    def active(*states):
+        rows = [(i, i + 1, 100, state, boots, "m", "1", "id") for i, (state, boots) in enumerate(states)]
+        return [slot["active"] for slot in slots_of(rows)]
+
+    trial, good = 2, 3
+    assert active((trial, 3), (trial, 3)) == [True, False]
+    assert active((trial, 3), (trial, 2)) == [False, True]
+    assert active((good, 0), (trial, 3)) == [True, False]
+    assert active((trial, 3), (0, 0)) == [True, False]
 
 
 def test_devices_passes_over_what_is_no_board(board, monkeypatch):

@@ -162,6 +162,25 @@ def test_model_in_a_slot_is_taken_by_name_and_by_itself(board):
     assert error.count("\n") == 1 and "none: no such file here and no such slot or file on the board" in error
 
 
+def test_watching_takes_no_boot_of_a_trial_and_confirms_nothing(board):
+    name = "tried"
+    for confirm in (["--confirm"], []):
+        done = CliRunner().invoke(cli, ["deploy", "model.a8", "--name", name, "--port", board.port, *confirm])
+        assert done.exit_code == 0, done.output
+    for _ in range(4):
+        monitor(board, name, "--sensor own.py --seconds 0.6")
+    done = CliRunner().invoke(cli, ["status", name, "--port", board.port, "--json"])
+    slots = json.loads(done.stdout)["boards"][0]["slots"]
+    assert [(s["state"], s["boots"], s["active"]) for s in slots] == [("good", 0, False), ("trial", 0, True)]
+
+
+def test_whole_numbers_without_a_unit_are_the_counts_of_the_reader(board):
+    Path("raw.py").write_text('CHANNELS = ("x", "y")\ndef read():\n    return 5, -7\n')
+    Path("model.a8").write_bytes(model(channels=[("x", "count"), ("y", "count")], counts=[1.0, 1.0]))
+    found, _ = monitor(board, "model.a8 --sensor raw.py --seconds 0.6")
+    assert found["hops"] >= 1
+
+
 def test_sensor_of_other_scale_or_more_channels_is_brought_to_the_models(board, knobs):
     """An ADXL345 has 256 counts in a g, the model 8192 and only two of its axes, in another order."""
     knobs.turn(signal="still")

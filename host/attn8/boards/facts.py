@@ -183,8 +183,9 @@ def slots_of(rows):
     """Returns what read_slots returns, for what attn8.slots.status told."""
     keys = ("slot", "sequence", "bytes", "state", "boots", "name", "version", "id")
     slots = [dict(zip(keys, row, strict=True)) for row in rows]
-    usable = [s for s in slots if _usable(s)] or [s for s in slots if _EMPTY < s["state"] <= _GOOD]
-    active = max(usable, key=lambda s: s["sequence"], default=None)
+    worn = [s for s in slots if _EMPTY < s["state"] <= _TRIAL and not _usable(s)]
+    newest = max((s for s in slots if _usable(s)), key=lambda s: s["sequence"], default=None)
+    active = newest or min(worn, key=lambda s: s["sequence"], default=None)
     return [{**s, "state": STATES[s["state"]], "active": s is active} for s in slots]
 
 

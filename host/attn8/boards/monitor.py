@@ -12,12 +12,21 @@ from .board_code import board_code
 from .capture import ended_by
 from .csv_log import CsvLog
 from .deploy import check_package
+from .facts import SLOTS
 from .link import LinkError, RemoteError, open_link
 from .sensors import prepare
 from .shape import COUNT, Either
 from .streaming import HEAD, LOST_TOLERANCE, CtrlC, Program, decode, unwrapped
 
 _LOAD_S = 60
+# Who looks at a model in trial takes none of its boots, nor are these windows what shows that a program runs it.
+_WATCHED = """
+for _t in _s.both({path!r}):
+ if not _t.worn():
+  _s.counted[_t.path] = _t.sequence, _t.boots
+_model = attn8.load({path!r})
+_model.confirm_after = None
+"""
 _BAR = 24  # characters
 
 
@@ -71,7 +80,7 @@ def load_model(link, name):
             _send(link, Path(name))
         else:
             path = f"/{(name or _only_model(link)).strip('/')}"
-            link.exec(f"_model = attn8.load({path!r})", _LOAD_S)
+            link.exec(f"{SLOTS}\n{_WATCHED.format(path=path)}", _LOAD_S)
     except RemoteError as error:
         raise _not_loaded(link, name, error) from None
     fields = "_m.name, _m.version, _m.id, _m.labels, _m.channels, _m.units, tuple(_m.counts_per_unit), _m.input_type"
@@ -117,8 +126,8 @@ def match(model, sensor):
     """
     if model.input_type != "int16":
         raise MonitorError(f"'{model.name}' takes {model.input_type} input, expected int16 counts of a sensor")
-    there = list(sensor.channels)
-    wanted = list(zip(model.channels, model.units, strict=True))
+    there = [(name, _unit(unit)) for name, unit in sensor.channels]
+    wanted = [(name, _unit(unit)) for name, unit in zip(model.channels, model.units, strict=True)]
     if not set(wanted) <= set(there):
         raise MonitorError(
             f"'{model.name}' was trained on {_listed(wanted)}, {sensor.name} has {_listed(there)}; choose the --sensor "
@@ -134,6 +143,11 @@ def match(model, sensor):
             f"'{model.name}' does not tell the scale of {', '.join(unknown)}: train it on data with units"
         )
     return picks, tuple(zip(sensor_counts, model.counts_per_unit, strict=True))
+
+
+def _unit(unit):
+    """Whole numbers without a unit are counts to the reader of recordings."""
+    return "" if unit == "count" else unit
 
 
 def _listed(channels):
