@@ -20,7 +20,7 @@ from .streaming import HEAD, LOST_TOLERANCE, CtrlC, Program, decode, unwrapped
 
 _LOAD_S = 60
 # Who looks at a model in trial takes none of its boots, nor are these windows what shows that a program runs it.
-_WATCHED = """
+_LOADED = """
 for _t in _s.both({path!r}):
  if not _t.worn():
   _s.counted[_t.path] = _t.sequence, _t.boots
@@ -80,7 +80,7 @@ def load_model(link, name):
             _send(link, Path(name))
         else:
             path = f"/{(name or _only_model(link)).strip('/')}"
-            link.exec(f"{SLOTS}\n{_WATCHED.format(path=path)}", _LOAD_S)
+            link.exec(f"{SLOTS}\n{_LOADED.format(path=path)}", _LOAD_S)
     except RemoteError as error:
         raise _not_loaded(link, name, error) from None
     fields = "_m.name, _m.version, _m.id, _m.labels, _m.channels, _m.units, tuple(_m.counts_per_unit), _m.input_type"
