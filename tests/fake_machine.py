@@ -23,8 +23,6 @@ KNOBS = {
     "stall_at": (),  # transfers of data that take stall_ms longer
     "stall_ms": 0,
     "clock_ppm": 0,  # by how much a sensor's own clock is too fast
-    "volts": 3.3,
-    "milliamps": 20.0,
 }
 
 
@@ -113,24 +111,6 @@ class Registers:
         return self.values.get(register, 0)
 
 
-class Words:
-    """A device of 16-bit registers, high byte first, such as INA219 and INA226."""
-
-    ADDRESS = 0
-
-    def __init__(self, world, values=None):
-        self.world, self.values = world, dict(values or {})
-
-    def write(self, register, data):
-        self.values[register] = data[0] << 8 | data[1]
-
-    def read(self, register, n):
-        return struct.pack(">H", self.value(register) & 0xFFFF)[:n]
-
-    def value(self, register):
-        return self.values.get(register, 0)
-
-
 class Imu(Registers):
     """An IMU whose registers FIRST.. hold the newest sample and whose FIFO, where it has one, the samples since."""
 
@@ -139,7 +119,7 @@ class Imu(Registers):
 
     def __init__(self, world):
         Registers.__init__(self, world)
-        self.latest, self.at_us, self.fifo, self.filled_us, self.overflow = b"", -1, bytearray(), 0, False
+        self.latest, self.fifo, self.filled_us, self.overflow = b"", bytearray(), 0, False
 
     def value(self, register):
         if not self.FIRST <= register < self.FIRST + self.N_BYTES:
@@ -290,40 +270,10 @@ class Adxl345(Imu):
         return Imu.value(self, register)
 
 
-class Ina219(Words):
-    """Bus volts in 4 mV above bit 3, shunt in 10 uV; a shunt of 0.1 ohm."""
-
-    ADDRESS = 0x40
-
-    def value(self, register):
-        if register == 1:
-            return round(10 * self.world.knob("milliamps"))
-        if register == 2:
-            return round(1000 * self.world.knob("volts") / 4) << 3 | 2
-        if register == 4:
-            return round(4096 * self.world.knob("milliamps") / 40960 * self.values.get(5, 0) / 10)
-        return self.values.get(register, 0x399F if register == 0 else 0)
-
-
-class Ina226(Words):
-    """Bus volts in 1.25 mV, shunt in 2.5 uV; a shunt of 0.1 ohm."""
-
-    ADDRESS = 0x40
-
-    def value(self, register):
-        if register == 1:
-            return round(40 * self.world.knob("milliamps"))
-        if register == 2:
-            return round(800 * self.world.knob("volts"))
-        return self.values.get(register, {0: 0x4127, 0xFE: 0x5449, 0xFF: 0x2260}.get(register, 0))
-
-
 DEVICES = {
     "mpu6050": Mpu6050,
     "lsm6ds3": Lsm6ds3,
     "adxl345": Adxl345,
-    "ina219": Ina219,
-    "ina226": Ina226,
 }
 
 

@@ -60,9 +60,7 @@ class FakeDrive:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._appears:
             (self.folder / "INFO_UF2.TXT").write_text(INFOS[self.chip], newline="")
-        if (
-            self.cut_after is not None
-        ):  # a reader that goes away in the middle: the writer gets an error, as with a drive
+        if self.cut_after is not None:  # a reader that goes away: the writer gets an error, as with a drive
             os.mkfifo(self.folder / "firmware.uf2")
         if self._full:
             (self.folder / "firmware.uf2").symlink_to("/dev/full")

@@ -1,16 +1,19 @@
 """The command line: quick and torch-free where it can be, one line per error, the promised exit codes and keys."""
 
+import ast
 import json
 import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 
 from attn8 import boards, cli, reference
+from attn8.boards import sensors
 from models import random_model, windows_for
 
 VERBS = [
@@ -81,6 +84,22 @@ def test_paragraphs_of_a_help_are_aligned():
     for command in verbs_of(cli.cli):
         text, _, _ = command.help.partition("\b\n")
         assert not any(line.startswith(" ") for line in text.splitlines()), command.name
+
+
+@pytest.mark.parametrize("verb", ["capture", "monitor"])
+def test_help_names_the_sensors(verb):
+    out = " ".join(attn8(verb, "--help")[0].split())
+    assert f"sensors.toml ({', '.join(sensors.tables())}), adc, i2s, or your own" in out
+
+
+def test_only_the_program_and_its_reports_import_boards():
+    found = set()
+    for file in Path(cli.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = [f"{node.module or ''}.{alias.name}" for alias in node.names]
+                found |= {file.name for name in names if name.lstrip(".").split(".")[0] == "boards"}
+    assert found == {"cli.py", "demo.py", "report.py", "native_build.py"}  # the last one writes package.json for boards
 
 
 @pytest.mark.parametrize("verb", ["bench", "fit", "flash"])

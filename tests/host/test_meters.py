@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -263,7 +263,7 @@ def otii(answer):
 
     def serve():
         client = server.accept()[0]
-        with client, client.makefile("rwb") as file:
+        with suppress(OSError), client, client.makefile("rwb") as file:  # the other end may be tired of it
             file.write(b'{"type": "information", "info": "connected"}\r\n')
             file.flush()
             for line in file:
@@ -341,12 +341,33 @@ def test_otii_gives_the_energy_of_both_phases():
         ({"project_start_recording": "Recording is ongoing"}, "refused (Recording is ongoing)"),
         ({"recording_get_channel_statistics": {"average": None}}, "channel mc: got None"),
         ({"recording_get_channel_statistics": []}, "channel mc: got None"),
+        ({"recording_get_channel_statistics": {"average": 10**400}}, "channel mc: got 1000"),
     ],
 )
 def test_otii_that_cannot_measure_is_one_line(changes, says):
     with otii(answers(**changes)) as (name, _), pytest.raises(MeterError) as caught:
         measured(name)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_otii_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(meter_otii, "_OTII_ANSWER_S", 0.5)
+    for endless in (
+        b'{"type": "progress"}\r\n' * 500_000,
+        b"x" * 900_000 + b"\r\n",
+        b'{"trans_id": "9"}\r\n' * 500_000,
+    ):
+        with (
+            otii(answers(otii_get_devices=endless)) as (name, _),
+            pytest.raises(MeterError, match="no answer to otii_get"),
+        ):
+            measured(name)
+
+
+@pytest.mark.parametrize("name", ["otii:host:99999", "otii:..:1", f"otii:{'a' * 300}:1", "otii:127.0.0.1:-5"])
+def test_otii_at_no_address_is_one_line(name):
+    with pytest.raises(MeterError, match="nobody answers at"):
+        meter(name).start(None)
 
 
 def test_otii_that_is_not_there_is_one_line(monkeypatch):

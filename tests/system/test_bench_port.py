@@ -422,7 +422,7 @@ def test_log_that_is_there_is_not_overwritten():
     Path("soak.csv").write_text("mine")
     code, _, error = attn8("bench", "gesture.a8", "--port", "/dev/none", "--soak", "1m")
     assert code == 1
-    assert "soak.csv: is there already" in one_line(error)
+    assert "soak.csv is there already; name another file" in one_line(error)
     assert Path("soak.csv").read_text() == "mine"
 
 

@@ -13,7 +13,7 @@ from mpremote.romfs import VfsRomWriter
 
 import readme
 from attn8 import reference
-from attn8.boards import deploy, rom, slot_files, via_ampy, via_drive
+from attn8.boards import deploy, rom, slot_files, uf2_drive, via_ampy, via_drive
 from attn8.boards.link import LinkError, open_link
 from attn8.random_models import Shape, build_model, random_model
 from in_process import attn8, told
@@ -277,11 +277,32 @@ def test_drive_that_holds_other_bytes_than_were_written_is_told(drive, monkeypat
 def test_hostile_slot_files_on_a_drive_are_one_line(drive):
     head = b"ATN8" + bytes(4) + (24).to_bytes(4, "little") + bytes(12)
     (drive / "gesture.0.a8").write_bytes(head + slots.record(head, 1, slots.GOOD))
-    code, out, error = attn8("status", "--drive", drive)
-    assert (code, error) == (0, "") and "0 active  good" in out  # its name cannot be read; deploy takes the other slot
+    code, _, error = attn8("status", "--drive", drive)
+    assert (code, error) == (
+        1,
+        f"attn8: {drive}: the slots of gesture are damaged; remove gesture.0.a8 and gesture.1.a8\n",
+    )
     with open(drive / "gesture.1.a8", "wb") as f:
         f.truncate(1 << 30)
     assert "no slot file, expected a file of at most" in attn8("status", "--drive", drive)[2]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_link_in_place_of_a_slot_costs_no_file_elsewhere(drive, there):
+    if there:
+        Path("own").write_text("mine")
+    (drive / "gesture.0.a8").symlink_to(Path("own").resolve())
+    code, _, error = attn8("deploy", "gesture.a8", "--drive", drive)
+    assert code == 1 and "gesture.0.a8: a link to" in error and error.count("\n") == 1
+    assert (Path("own").read_text() == "mine") if there else not Path("own").exists()
+
+
+def test_pipe_on_a_drive_is_not_waited_for(drive):
+    (drive / "boot_out.txt").unlink()
+    os.mkfifo(drive / "boot_out.txt")
+    assert attn8("status", "--drive", drive)[0] == 0
+    os.mkfifo(drive / "INFO_UF2.TXT")
+    assert uf2_drive.read_drive(drive) is None
 
 
 # ROMFS

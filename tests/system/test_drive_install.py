@@ -200,6 +200,18 @@ def test_drive_that_fails_is_told(number, code, text, drive, monkeypatch):
     assert got == code and text in error
 
 
+@pytest.mark.parametrize("path", ["attn8", "lib", "lib/attn8", "lib/attn8/model.py"])
+def test_link_on_a_drive_costs_no_file_elsewhere(path, drive, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.py").write_text("mine")
+    (drive / path).parent.mkdir(parents=True, exist_ok=True)
+    (drive / path).symlink_to(own if "." not in path else own / "mine.py")
+    code, _, error = attn8("install", "--drive", drive, "--pure")
+    assert code == 1 and "a link to" in error and error.count("\n") == 1
+    assert [file.name for file in own.iterdir()] == ["mine.py"] and (own / "mine.py").read_text() == "mine"
+
+
 def test_drive_without_room_is_told_before_anything_is_written(drive, monkeypatch):
     monkeypatch.setattr(drive_install.shutil, "disk_usage", lambda path: type("", (), {"free": 10_000}))
     code, error = refused(drive)

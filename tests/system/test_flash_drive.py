@@ -1,5 +1,6 @@
 """`attn8 flash` of boards with a UF2 bootloader: found, compared, written whole, files kept; every fault one line."""
 
+import contextlib
 import errno
 import os
 import random
@@ -122,7 +123,8 @@ def test_no_board_and_no_drive_says_which_button(firmware, tmp_path, monkeypatch
     path = firmware(files.uf2_file())
     assert "no boot drive of an RP2040, and no board: no USB serial port" in refused(path)
     assert "hold its BOOTSEL or BOOT button while plugging it in" in refused(path)
-    assert "no INFO_UF2.TXT there, so no boot drive; hold its BOOTSEL" in refused(path, "--drive", tmp_path)
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert "no INFO_UF2.TXT there, so no boot drive; hold its BOOTSEL" in refused(path, "--drive", folder)
 
 
 BOOTLOADER = """
@@ -168,6 +170,29 @@ def test_running_board_is_brought_into_its_bootloader(firmware, tmp_path, monkey
         assert drive.flash[: len(image)] == image
     assert found["port"] == str(folder)
     assert found["next"] == f"attn8 install --port {board.port}"
+
+
+def test_drive_may_be_named_before_the_board_shows_it(firmware, tmp_path, monkeypatch):
+    monkeypatch.setattr("attn8.boards.flash.open_link", lambda *_, **__: contextlib.nullcontext(Restarting()))
+    monkeypatch.setattr("attn8.boards.flash.find_device", lambda port: port)
+    later = tmp_path / "drive"
+    drive = FakeDrive(later)
+
+    class Restarting:
+        device = "a0"
+
+        def eval(self, *_, **__):
+            return "micropython", PICO["_machine"], None
+
+        def exec(self, *_, **__):
+            drive.__enter__()
+
+    try:
+        assert not later.exists()
+        assert flashed(firmware(files.uf2_file()), "--port", "a0", "--drive", later)["port"] == str(later)
+        assert drive.restarted
+    finally:
+        drive.__exit__(None, None, None)
 
 
 REFUSED_RUNNING = {

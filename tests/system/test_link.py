@@ -1,5 +1,7 @@
 """The link to a board: files arrive whole, programs are stopped and started again, each failure is one sentence."""
 
+import itertools
+import signal
 import threading
 import time
 import zlib
@@ -9,6 +11,8 @@ from mpremote.transport_serial import SerialTransport
 
 from attn8.boards import DoesNotFitError, link
 from attn8.boards.link import LinkError, Port, RemoteError, find_device, open_link
+from attn8.boards.shape import COUNT, Either, fits
+from hostile_board import HostileBoard, value
 from pty_board import Board, answering, over_tcp
 
 _NO_CRC32 = """
@@ -223,6 +227,63 @@ def test_cable_pulled_is_an_error_and_no_wait(monkeypatch):
         with pytest.raises(LinkError, match="check the cable, then try again"):
             link.exec("import time\ntime.sleep(60)", timeout=None)
         assert time.monotonic() - begin < 20
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_ctrl_c_stops_the_board_too(board, mounted, tmp_path):
+    with open_link(board.port) as link:
+        if mounted:
+            link.mount(tmp_path)
+        threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
+        with pytest.raises(KeyboardInterrupt):
+            link.exec("while True: print(0)")
+        begin = time.monotonic()
+        if mounted:
+            link.unmount()
+        assert link.eval("1 + 1") == 2
+        assert time.monotonic() - begin < 5 and not link.was_running
+
+
+def test_board_that_sends_without_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(link, "_MOST_ANSWER_BYTES", 1 << 14)
+    for endless in (itertools.repeat(b"x" * 512), itertools.chain([b"\x04"], itertools.repeat(b"x" * 512))):
+        says = pytest.raises(LinkError, match="the board sends without end; press its reset button")
+        with HostileBoard(lambda code, endless=endless: endless) as board, open_link(board.port) as opened, says:
+            opened.eval("1")
+    monkeypatch.setattr(link, "_MOST_WAITS", 1)
+    slowly = (time.sleep(0.1) or b"." for _ in range(100))
+    says = pytest.raises(LinkError, match="the board sends without end")
+    with HostileBoard(lambda code: slowly) as board, open_link(board.port) as opened, says:
+        opened.eval("1", timeout=1)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 199 + "]" * 199 + "]", "-" * 9999 + "1", "1" + "+1" * 9999, "{[]: 1}", "9" * 5000]
+)
+def test_answer_that_is_no_value_is_an_error(text):
+    says = pytest.raises(LinkError, match="an answer arrived damaged")
+    with HostileBoard(lambda code: value(text)) as board, open_link(board.port) as opened, says:
+        opened.eval("1")
+
+
+@pytest.mark.parametrize(
+    ("found", "shape", "is_fit"),
+    [
+        *((1, range(2), True), (2, range(2), False), (True, range(2), False), (1.0, range(2), False)),
+        *(("a", str, True), (b"a", str, False), (None, None, True), (0, None, False), ([1, "a"], (object, str), True)),
+        *(
+            ((1,), (object, object), False),
+            ((1, 2), [range(9)], True),
+            ([1, 9], [range(9)], False),
+            (1, [object], False),
+        ),
+        *((None, Either(None, str), True), ("", Either(None, str), True), (0, Either(None, str), False)),
+        *(({"a": [1]}, {str: [range(9)]}, True), ({1: [1]}, {str: [range(9)]}, False), ({"a": 1}, {str: str}, False)),
+        *(({}, {str: str}, True), ([], {str: str}, False), (10**400, COUNT, False), (float("nan"), COUNT, False)),
+    ],
+)
+def test_shape_of_an_answer(found, shape, is_fit):
+    assert fits(found, shape) is is_fit
 
 
 def test_board_that_stalls_is_an_error(monkeypatch, capfd):

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import attn8 as device
 import readme
-from attn8.boards import install, sensors
+from attn8.boards import board_code, install
 from attn8.boards.monitor import Hop, bars
 from attn8.cli import cli
 from attn8.pack import pack
@@ -200,7 +200,7 @@ def test_scaling_is_that_of_a_stream_in_units(monkeypatch):
     names = {}
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "attn8", importlib.import_module("attn8.device"))
-        exec((sensors.ON_BOARD / "monitor.py").read_text("utf-8"), names)
+        exec((board_code.FOLDER / "monitor.py").read_text("utf-8"), names)
     m = device.load(model(counts=[1000.25, 8192.0, 939.65], shape=Shape().causal(4)))
     per_unit = [256.0, 3.0, 818.51]
     watch = names["Watch"](m, (0, 1, 2), list(zip(per_unit, m.counts_per_unit, strict=True)))
@@ -342,7 +342,7 @@ def test_bars_show_each_class():
 def test_log_that_is_there_is_not_touched(board):
     Path("log.csv").write_text("mine")
     _, error = monitor(board, "model.a8 --sensor own.py --seconds 1 --log log.csv -q", code=1)
-    assert error.count("\n") == 1 and "log.csv is there already; give another name" in error
+    assert error.count("\n") == 1 and "log.csv is there already; name another file" in error
     assert Path("log.csv").read_text() == "mine"
 
 

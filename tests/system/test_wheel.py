@@ -60,6 +60,11 @@ def test_code_that_runs_on_boards_travels(installed, tmp_path):
     assert python(installed, "-c", code, cwd=tmp_path).strip() == "True"
 
 
+def test_tables_of_boards_and_sensors_travel(installed, tmp_path):
+    code = "from attn8.boards import boards, sensors; print('pico' in boards(), 'mpu6050' in sensors.tables())"
+    assert python(installed, "-c", code, cwd=tmp_path).strip() == "True True"
+
+
 @pytest.mark.parametrize("backend", ["reference", "c", "python", "micropython"])
 def test_every_back_end_runs(installed, tmp_path, backend):
     from tools import need

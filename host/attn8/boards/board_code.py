@@ -1,21 +1,32 @@
-"""The code of on_board/, as it is sent to a board: without what takes heap there."""
+"""Code as it is sent to a board: without what takes heap there."""
 
 import ast
 import re
 from functools import cache
 from pathlib import Path
 
+from ..micropython import device_folder
+
 FOLDER = Path(__file__).with_name("on_board")
 
 
-@cache
 def board_code(name, function=None):
     """Returns the code of a file in on_board/, without what takes heap there: comments, docstrings, wide indents.
 
     Args:
         name: of the file, without ".py".    function: only this one, and what it needs; by default all of them.
     """
-    tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
+    return _code_of(FOLDER / f"{name}.py", function)
+
+
+def device_code(name):
+    """Returns the code of a file of the device package, likewise, for a board that has no attn8."""
+    return _code_of(device_folder() / f"{name}.py")
+
+
+@cache
+def _code_of(file, function=None):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     defined = {node.name: node for node in tree.body if hasattr(node, "name")}
     wanted = _reached(defined, function) if function else set(defined)
     tree.body = [node for node in tree.body if getattr(node, "name", None) in {*wanted, None}]

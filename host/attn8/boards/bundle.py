@@ -1,8 +1,9 @@
 """``python -m attn8.boards.bundle``: attn8 as a zip in the layout of CircuitPython's library bundles.
 
-NAME/lib/attn8/ is the folder that goes into lib on a board's drive, NAME/examples/ has programs. Without a compiler it
-holds sources and NAME is attn8-py-VERSION; with CircuitPython's mpy-cross .mpy files, attn8-10.x-mpy-VERSION, where 10
-is the release of the compiler. These are the names by which circup and the tools of the bundles know the two.
+NAME/lib/attn8/ is the folder that goes into lib on a board's drive, NAME/examples/ has programs, if this is a source
+tree. Without a compiler it holds sources and NAME is attn8-py-VERSION; with CircuitPython's mpy-cross .mpy files,
+attn8-10.x-mpy-VERSION, where 10 is the release of the compiler. These are the names by which circup and the tools of
+the bundles know the two.
 """
 
 import sys
@@ -17,7 +18,7 @@ from ..atomic import write_atomic
 from ..errors import Attn8Error
 from .install import circuitpython_compiler, compiled_package
 
-_EXAMPLES = Path(__file__).resolve().parents[3] / "device" / "examples"  # of the source tree
+_EXAMPLES = Path(__file__).resolve().parents[3] / "device" / "examples"  # of the source tree; a wheel has none
 
 
 def bundle(out=".", mpy_cross=None):

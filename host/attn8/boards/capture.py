@@ -8,12 +8,11 @@ from pathlib import Path
 from . import BoardError, facts
 from .link import LinkError, RemoteError, open_link
 from .recording import Recordings, check_name
-from .sensors import FIFO_NAMES, prepare
-from .streaming import CtrlC, Program, Receiver
+from .sensors import prepare
+from .streaming import LOST_TOLERANCE, CtrlC, Program, Receiver
 
 _SHOW_S = 0.25
 _RATE_TOLERANCE = 0.02  # as the reader takes for one rate
-_LOST_TOLERANCE = 0.01
 _FOLDS = 5  # of the config that train takes by itself
 _PAUSE, _QUIT = " ", "q"
 
@@ -208,12 +207,12 @@ def remarks(found, sensor):
     """Returns sentences about a rate that was not kept."""
     said, hz = [], found["measured_hz"]
     missing, due = found["lost"] + found["damaged"], found["samples"] + found["lost"] + found["damaged"]
-    if due and found["lost"] > _LOST_TOLERANCE * due:
+    if due and found["lost"] > LOST_TOLERANCE * due:
         said.append(
             f"{found['lost']:,} of {due:,} samples lost: {found['rate_hz']:g} Hz is too much here; take a lower --rate"
-            + (", or --fifo" if sensor.is_polled and sensor.name in FIFO_NAMES else "")
+            + (", or --fifo" if sensor.may_buffer else "")
         )
-    if found["damaged"] > _LOST_TOLERANCE * due:
+    if found["damaged"] > LOST_TOLERANCE * due:
         said.append(f"{found['damaged']:,} of {due:,} samples damaged on the way; take another cable or port")
     if hz and not missing and abs(hz / found["rate_hz"] - 1) > _RATE_TOLERANCE:
         said.append(

@@ -117,6 +117,7 @@ def _arch(machine):
 def _copy(drive, files, progress):
     """Writes the files that differ and removes what would be found before them. Returns dict of lists of paths."""
     drive = Path(drive)
+    _check_links(drive, files)
     there = {
         file.relative_to(drive).as_posix() for top in ("", "lib") for glob in _OURS for file in (drive / top).glob(glob)
     }
@@ -137,6 +138,13 @@ def _copy(drive, files, progress):
             progress(path, done, total)
     kept = [path for path in files if path not in new]
     return {"written": new, "kept": kept, "removed": removed, "written_bytes": total}
+
+
+def _check_links(drive, files):
+    """Raises InstallError for a link: what lies behind it is not the drive's, and would be replaced or removed."""
+    for path in ("attn8", "lib", "lib/attn8", *files):
+        if (link := drive / path).is_symlink():
+            raise InstallError(f"{link}: a link to {link.readlink()}, expected a file or folder there; remove it")
 
 
 def _write(folder, name, data):

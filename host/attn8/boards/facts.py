@@ -13,6 +13,7 @@ ARCHS = (
     *("", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin"),
     *("rv32imc", "rv64imc"),
 )
+NAMES = {"micropython": "MicroPython", "circuitpython": "CircuitPython"}  # of sys.implementation.name
 COMPUTERS = ("linux", "darwin", "win32", "webassembly")  # sys.platform of a MicroPython that is no board
 STATES = ("empty", "written", "trial", "good", "bad")
 _EMPTY, _TRIAL, _GOOD = 0, 2, 3
@@ -50,9 +51,7 @@ class Facts:
     @property
     def firmware(self):
         """Implementation and version as a person writes them."""
-        name = {"micropython": "MicroPython", "circuitpython": "CircuitPython"}.get(
-            self.implementation, self.implementation
-        )
+        name = NAMES.get(self.implementation, self.implementation)
         return f"{name} {'.'.join(map(str, self.version))}"
 
     @property

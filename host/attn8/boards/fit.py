@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from .. import graph, profile, reference, stream
 from ..errors import Attn8Error, ToolMissingError
 from . import BoardError, bench, board, boards, energy, heap, table
+from .deploy import LOG_BYTES
 
 FITS, TIGHT, NOT = "fits", "tight", "does not fit"
 _SAID = {FITS: FITS, TIGHT: "is tight", NOT: NOT}
 TIGHT_SHARE = 0.8  # of a budget
 MAX_EMULATED_MACS = 4_000_000  # of a window: half a minute
-_LOG_BYTES = 64  # the records behind a model in its slot
 _SLOTS = 2
 _LOWER_BOUND = "lower bound"
 LOADING = "only while it loads"
@@ -124,7 +124,7 @@ def _flash(data, target, use, costs):
     if use.backend == "native":
         code = _natmod(target, use, costs["natmod"])
         parts.append(_part("native module", _blocks(code.value, block), code.how, code.source))
-    slot = _blocks(len(data) + _LOG_BYTES, block)
+    slot = _blocks(len(data) + LOG_BYTES, block)
     parts.append(_part("model, two slots", _SLOTS * slot, "computed", f"the file and its log in blocks of {block}"))
     return _budget("flash", sum(p["bytes"] for p in parts), target.figures["files_bytes"], parts)
 

@@ -6,6 +6,7 @@ import tempfile
 
 from . import DoesNotFitError, board, esp_image, esp_program, uf2, uf2_drive
 from .esp_image import FirmwareError
+from .facts import NAMES
 from .link import LinkError, find_device, open_link
 from .shape import COUNT, Either
 
@@ -311,8 +312,7 @@ def _check_running(path, firmware, link, erase):
         )
     if erase:
         return
-    future = {"MicroPython": "micropython", "CircuitPython": "circuitpython"}.get(firmware.program)
-    if future not in (None, name):
+    if firmware.program in NAMES.values() and firmware.program != NAMES.get(name):
         raise FirmwareError(f"{path}: {firmware.program} cannot read the files that {name} has on the board; {_ERASE}")
     area = firmware.filesystem
     if n_bytes and area and n_bytes != area[1] - area[0]:

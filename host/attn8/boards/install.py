@@ -13,7 +13,7 @@ from zlib import crc32
 from ..errors import ToolMissingError
 from ..terminal import one_line
 from . import BoardError, DoesNotFitError
-from .facts import read_facts, read_package
+from .facts import NAMES, read_facts, read_package
 from .link import RemoteError, open_link
 from .shape import COUNT
 
@@ -21,7 +21,6 @@ NATIVE_ENVIRONMENT = "ATTN8_NATIVE"
 MODULE = "_attn8.mpy"
 _OLDEST_MPY, _OLDEST = (6, 2), "MicroPython 1.22"  # that compiles the package
 _IMPLEMENTATION = {"micropython": b"M", "circuitpython": b"C"}  # the first byte of their .mpy files
-_NAMES = {"micropython": "MicroPython", "circuitpython": "CircuitPython"}
 _ARM = ("armv7emdp", "armv7emsp", "armv7em", "armv7m", "armv6m")  # each runs the code of those behind it
 _CLOCK_HZ = 125_000_000  # of the Cortex-M0+ that the cycles were counted for
 _MODEL = "the shipped model"
@@ -291,7 +290,7 @@ def circuitpython_compiler(program):
 
 def _named_mpy_cross(facts, program):
     """Returns the path of an mpy-cross, if it writes what a board loads. Raises InstallError."""
-    name = _NAMES.get(facts.implementation, facts.implementation)
+    name = NAMES.get(facts.implementation, facts.implementation)
     found = read_compiler(program)
     if (found.implementation, found.mpy_version) != (facts.implementation, facts.mpy_version):
         raise InstallError(

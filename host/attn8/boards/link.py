@@ -332,17 +332,28 @@ class Link:
                 the code.
         """
         out = bytearray()
-        with self.told("running a command"), self.limited(most_bytes, timeout) as begin:
-            self.transport.exec_raw_no_follow(code)
+        try:
+            with self.told("running a command"), self.limited(most_bytes, timeout) as begin:
+                self.transport.exec_raw_no_follow(code)
 
-            def passed_on(data):
-                begin()
-                on_data(data)
+                def passed_on(data):
+                    begin()
+                    on_data(data)
 
-            error = self.transport.follow(timeout, passed_on if on_data else out.extend)[1]
+                error = self.transport.follow(timeout, passed_on if on_data else out.extend)[1]
+        except KeyboardInterrupt:
+            self._stop()
+            raise
         if error:
             raise blamed(self.device, error.decode(errors="replace"))
         return out.removesuffix(b"\x04").decode(errors="replace").replace("\r\n", "\n")
+
+    def _stop(self):
+        """Stops what runs on the board, as Ctrl-C did here: else the next command waits for its end."""
+        was_running = self.was_running  # which what is stopped here has nothing to do with
+        with contextlib.suppress(LinkError):
+            self.enter(restart=False)
+        self.was_running = was_running
 
     def eval(self, expression, timeout=10, setup="", shape=object):
         """Returns the value of an expression whose repr is a literal.

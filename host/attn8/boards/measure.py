@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from . import BOARDS
 from .board_code import board_code
+from .facts import NAMES
 from .link import CHUNK_BYTES, DECODE, RemoteError
 from .metering import Run
 from .shape import SHORT, WHOLE, Either
@@ -352,7 +353,7 @@ def estimate(facts, ms):
 def known_board(facts):
     """Returns the Board of the table that a firmware's name of its board means, else None."""
     name, _, chip = facts.machine.partition(" with ")
-    stock = {"micropython": "MicroPython", "circuitpython": "CircuitPython"}.get(facts.implementation)
+    stock = NAMES.get(facts.implementation)
     for board in BOARDS.values():
         title = re.split(r",| with ", board.title)[0]
         generic = name.startswith("Generic ") and "GENERIC" in board.title and title.replace("-", "") == chip

@@ -1,7 +1,6 @@
 """An Otii as a meter, through the TCP server of its program."""
 
 import json
-import math
 import socket
 import statistics
 import time
@@ -10,6 +9,8 @@ from itertools import pairwise
 from .metering import MeterError, energy, standard_error
 
 _OTII_PORT, _OTII_S, _MAX_ANSWER = 1905, 15, 1 << 20
+_OTII_ANSWER_S = 60  # with all that it tells before an answer
+_MOST_AVERAGE = 1e6  # amperes or volts
 _SETTLE_S = 0.25  # at both ends of a phase, that belong to neither by the clock of this computer
 
 
@@ -32,9 +33,10 @@ class OtiiMeter:
     def start(self, link):
         try:
             self.socket = socket.create_connection((self.host, self.port), timeout=_OTII_S)
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:  # the last two: no name of a host, no port
             raise MeterError(
-                f"meter otii: nobody answers at {self.host}:{self.port} ({error.strerror or error}); start the "
+                f"meter otii: nobody answers at {self.host}:{self.port} "
+                f"({getattr(error, 'strerror', None) or error}); start the "
                 "server in the Otii program"
             ) from None
         if not self._ask("otii_has_license", license_type="Automation").get("has_license"):
@@ -77,8 +79,8 @@ class OtiiMeter:
     def _average(self, channel, begin, end):
         where = {"recording_id": self.recording, "device_id": self.device, "channel": channel}
         value = self._ask("recording_get_channel_statistics", **where, **{"from": begin, "to": end}).get("average")
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise MeterError(f"meter otii: channel {channel}: got {value!r}, expected an average; run it again")
+        if not isinstance(value, int | float) or not abs(value) < _MOST_AVERAGE:
+            raise MeterError(f"meter otii: channel {channel}: got {str(value)[:40]}, expected an average; run it again")
         return value
 
     def _ask(self, command, **data):
@@ -87,8 +89,9 @@ class OtiiMeter:
         request = {"type": "request", "cmd": command, "trans_id": str(self.n_sent), "data": data}
         try:
             self.socket.sendall(json.dumps(request).encode() + b"\r\n")
+            end = time.monotonic() + _OTII_ANSWER_S
             while True:
-                answer = self._line()
+                answer = self._line(end)
                 if answer.get("type") in ("information", "progress"):
                     continue
                 if answer.get("trans_id") == str(self.n_sent):
@@ -96,16 +99,20 @@ class OtiiMeter:
         except (OSError, ValueError, RecursionError) as error:
             raise MeterError(f"meter otii: no answer to {command} ({error}); is it an Otii server?") from None
         if answer.get("type") != "response":
-            raise MeterError(f"meter otii: {command}: refused ({answer.get('errorcode', 'no reason')})")
+            raise MeterError(f"meter otii: {command}: refused ({str(answer.get('errorcode', 'no reason'))[:200]})")
         return _dict(answer.get("data"))
 
-    def _line(self):
+    def _line(self, end):
         while b"\r\n" not in self.buffer:
+            if time.monotonic() > end:
+                raise ValueError("it sends without end")
             data = self.socket.recv(65536)
             if not data or len(self.buffer) > _MAX_ANSWER:
                 raise ValueError("the line is closed" if not data else "an answer without end")
             self.buffer += data
         line, _, self.buffer = self.buffer.partition(b"\r\n")
+        if time.monotonic() > end:
+            raise ValueError("it sends without end")
         return _dict(json.loads(line))
 
 

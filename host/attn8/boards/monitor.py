@@ -1,8 +1,6 @@
 """A model on a board that watches a live sensor: what it says at each hop, as it comes, and in a log."""
 
-import csv
 import zlib
-from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from . import BoardError, DoesNotFitError, facts
+from .board_code import board_code
 from .capture import ended_by
+from .csv_log import CsvLog
 from .deploy import check_package
 from .facts import SLOTS
 from .link import LinkError, RemoteError, open_link
-from .sensors import FIFO_NAMES, ON_BOARD, prepare
+from .sensors import prepare
 from .shape import COUNT, Either
-from .streaming import HEAD, CtrlC, Program, decode, unwrapped
+from .streaming import HEAD, LOST_TOLERANCE, CtrlC, Program, decode, unwrapped
 
-_CHUNK_BYTES = 768
 _LOAD_S = 60
 # Who looks at a model in trial takes none of its boots, nor are these windows what shows that a program runs it.
-_WATCHED = """
+_LOADED = """
 for _t in _s.both({path!r}):
  if not _t.worn():
   _s.counted[_t.path] = _t.sequence, _t.boots
@@ -29,7 +28,6 @@ _model = attn8.load({path!r})
 _model.confirm_after = None
 """
 _BAR = 24  # characters
-_LOST_TOLERANCE = 0.01
 
 
 class MonitorError(BoardError):
@@ -75,14 +73,14 @@ _WATCHED = (str, str, str, [str], [str], [str], [_NUMBER], str, COUNT, COUNT, _N
 
 def load_model(link, name):
     """Makes ``_model`` on the board: a file here, sent into its memory, or a slot or file there. Returns a Watched."""
-    link.exec((ON_BOARD / "blocks.py").read_text(encoding="utf-8"))
+    link.exec(board_code("blocks"))
     try:
         link.exec("import attn8", _LOAD_S)
         if name and Path(name).is_file():
             _send(link, Path(name))
         else:
             path = f"/{(name or _only_model(link)).strip('/')}"
-            link.exec(f"{SLOTS}\n{_WATCHED.format(path=path)}", _LOAD_S)
+            link.exec(f"{SLOTS}\n{_LOADED.format(path=path)}", _LOAD_S)
     except RemoteError as error:
         raise _not_loaded(link, name, error) from None
     fields = "_m.name, _m.version, _m.id, _m.labels, _m.channels, _m.units, tuple(_m.counts_per_unit), _m.input_type"
@@ -112,10 +110,8 @@ def _send(link, path):
     from ..model_file import read_model
 
     data = read_model(path)
-    link.exec(f"from binascii import a2b_base64 as _a\n_data = bytearray({len(data)})")
-    for at in range(0, len(data), _CHUNK_BYTES):
-        chunk = data[at : at + _CHUNK_BYTES]
-        link.exec(f"_data[{at}:{at + len(chunk)}] = _a({b64encode(chunk)!r})")
+    link.exec(f"_data = bytearray({len(data)})")
+    link.fill("_data", data)
     crc = zlib.crc32(data)
     if link.eval("(_c >> 16 & 65535, _c & 65535)", _LOAD_S, "_c = crc32(_data)") != (crc >> 16, crc & 65535):
         raise LinkError(f"{link.device}: {path} arrived damaged; check the cable, then try again")
@@ -181,7 +177,7 @@ class Watcher:
             return None
         number, place, t_us, late, lost, n = HEAD.unpack_from(body)
         rest = body[HEAD.size :]
-        if number < self._number or len(rest) != n * (3 + len(self.names)):
+        if n > 1 or number < self._number or len(rest) != n * (3 + len(self.names)):
             return None
         self.damaged, self._number = self.damaged + number - self._number, number + n
         self._us = unwrapped(t_us, self._us + (place - self._place) * 1e6 / self.rate_hz)
@@ -192,35 +188,6 @@ class Watcher:
         self.hops, self.last = self.hops + 1, Hop(self.seconds, label, rest[1], tuple(rest[3:]), late, lost, rest[2])
         self.labels[label or ""] += 1
         return self.last
-
-
-class Log:
-    """A CSV file with a line for each Hop, written at once. A file that is there is not touched."""
-
-    def __init__(self, path, labels):
-        self.file = None
-        if path is None:
-            return
-        try:
-            self.file = open(path, "x", newline="", encoding="utf-8")  # noqa: SIM115 (close does it)
-        except FileExistsError:
-            raise MonitorError(f"--log: {path} is there already; give another name") from None
-        except OSError as error:
-            raise MonitorError(f"--log: {path}: {error.strerror}") from None
-        self.rows = csv.writer(self.file, lineterminator="\n")
-        self._write(["time [s]", "label", "score", *labels])
-
-    def _write(self, row):
-        self.rows.writerow(row)
-        self.file.flush()
-
-    def add(self, hop):
-        if self.file:
-            self._write([f"{hop.seconds:.3f}", hop.label or "", hop.score, *hop.scores])
-
-    def close(self):
-        if self.file:
-            self.file.close()
 
 
 def monitor(name, sensor_of, port=None, log=None, seconds=None, show=None, begin=None):
@@ -238,21 +205,22 @@ def monitor(name, sensor_of, port=None, log=None, seconds=None, show=None, begin
         log, error (None, or what ended it).
 
     Raises:
-        MonitorError, SensorError, DeployError, DoesNotFitError, LinkError: before the first hop.
+        LogError: if the log is there already.    MonitorError, SensorError, DeployError, DoesNotFitError, LinkError:
+            before the first hop.
     """
+    written = CsvLog(log)
     with open_link(port) as link:
         machine = facts.read_facts(link).machine
         check_package(link)
         model = load_model(link, name)
         sensor = sensor_of(model.sample_rate_hz)
         code = _code(link, model, sensor)
-        watcher, written = Watcher(model.labels, sensor.rate_hz), Log(log, model.labels)
-        if begin:
-            begin(model, sensor)
-        try:
+        watcher = Watcher(model.labels, sensor.rate_hz)
+        with written:
+            written.add(["time [s]", "label", "score", *model.labels])
+            if begin:
+                begin(model, sensor)
             error = _watch(link, code, sensor, model, watcher, written, seconds, show or (lambda hop: None))
-        finally:
-            written.close()
         head = {"port": link.device, "machine": machine, "model": model.name, "version": model.version, "id": model.id}
     return {
         **{**head, "sensor": sensor.name, "rate_hz": sensor.rate_hz, "hop": model.hop},
@@ -265,7 +233,7 @@ def monitor(name, sensor_of, port=None, log=None, seconds=None, show=None, begin
 def _code(link, model, sensor):
     """Makes everything ready on the board. Returns the code that watches."""
     picks, scales = match(model, sensor)
-    prepare(link, sensor, "monitor.py")
+    prepare(link, sensor, "monitor")
     link.exec(f"_watch = Watch(_model, {picks!r}, {scales!r})", _LOAD_S)
     if sensor.is_polled:
         n_check = max(1, round(sensor.rate_hz / 10))
@@ -292,15 +260,15 @@ def _watch(link, code, sensor, model, watcher, log, seconds, show):
 def _tell(line, watcher, log, show):
     hop = watcher.take(line) if line else None
     if hop:
-        log.add(hop)
+        log.add([f"{hop.seconds:.3f}", hop.label or "", hop.score, *hop.scores])
         show(hop)
 
 
 def remarks(found, sensor):
     """Returns a sentence about samples that were lost: an output that is reckoned on a board takes its time."""
-    if not found["hops"] or found["lost"] <= _LOST_TOLERANCE * found["seconds"] * found["rate_hz"]:
+    if not found["hops"] or found["lost"] <= LOST_TOLERANCE * found["seconds"] * found["rate_hz"]:
         return []
-    instead = "--fifo, " if sensor.is_polled and sensor.name in FIFO_NAMES else ""
+    instead = "--fifo, " if sensor.may_buffer else ""
     return [
         f"{found['lost']:,} samples lost: the model takes longer than a sample at {found['rate_hz']:g} Hz lets it; "
         f"take {instead}the native module, a causal model or a lower --rate"

@@ -8,14 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from ..atomic import read_bytes
-from ..micropython import device_folder
 from . import BoardError
+from .board_code import board_code, device_code
 from .link import LinkError, RemoteError
 from .shape import COUNT
 
-ON_BOARD = Path(__file__).with_name("on_board")
 TABLES = Path(__file__).with_name("sensors.toml")
-FIFO_NAMES = ("mpu6050", "mpu6500", "adxl345")  # of those, with a FIFO
 _MOST_FILE_BYTES = 1 << 16
 _MOST_CHANNELS = 32
 _CHUNK = 512  # samples of a microphone in a block
@@ -61,6 +59,11 @@ class Sensor:
         return [f"{name} [{unit}]" if unit else name for name, unit in self.channels]
 
     @property
+    def may_buffer(self):
+        """Whether --fifo would let it keep samples that are read one by one now."""
+        return self.is_polled and self.name in fifo_names()
+
+    @property
     def block_samples(self):
         """Samples in a block: a tenth of a second, and few enough for a small heap."""
         size = 2 if self.kind == "h" else 4
@@ -71,6 +74,11 @@ class Sensor:
 def tables():
     """Returns {name: dict} of sensors.toml."""
     return tomllib.loads(TABLES.read_text(encoding="utf-8"))
+
+
+def fifo_names():
+    """Returns the names of sensors.toml with a FIFO."""
+    return [name for name, table in tables().items() if "fifo" in table]
 
 
 def open_sensor(name, rate_hz=None, pins=None, address=None, fifo=False, shift=16):
@@ -84,8 +92,8 @@ def open_sensor(name, rate_hz=None, pins=None, address=None, fifo=False, shift=1
     Raises:
         SensorError.
     """
-    if fifo and name not in FIFO_NAMES:
-        raise SensorError(f"--fifo: {name} has none here, expected one of {', '.join(FIFO_NAMES)}; leave it out")
+    if fifo and name not in fifo_names():
+        raise SensorError(f"--fifo: {name} has none here, expected one of {', '.join(fifo_names())}; leave it out")
     if name in tables():
         return _registers(name, rate_hz or 50, _named_pins(pins, ("sda", "scl")), address, fifo)
     if name == "adc":
@@ -142,7 +150,7 @@ def _registers(name, rate_hz, pins, address, fifo):
         counts_per_unit=tuple(c["counts_per_unit"] for c in channels),
         is_polled=not fifo,
         setup=f"_table = {sent!r}\n{setup}",
-        files=("buses.py", "registers.py"),
+        files=("buses", "registers"),
     )
 
 
@@ -177,7 +185,7 @@ def _adc(rate_hz, pins):
         counts_per_unit=(32767.0,) * len(found),
         is_polled=True,
         setup=f"_source = Adc({found!r})",
-        files=("inputs.py",),
+        files=("inputs",),
     )
 
 
@@ -193,7 +201,7 @@ def _microphone(rate_hz, pins, shift):
         counts_per_unit=(32768.0,),
         is_polled=False,
         setup=f"_source = Microphone({arguments}, i2s32)",
-        files=("inputs.py",),
+        files=("inputs",),
         is_audio=True,
     )
 
@@ -225,7 +233,7 @@ def _own(path, rate_hz):
         counts_per_unit=tuple(map(float, counts)),
         is_polled=True,
         setup=f"_names = {{'__name__': 'sensor'}}\nexec({text!r}, _names)\n_source = Own(_names)",
-        files=("inputs.py",),
+        files=("inputs",),
     )
 
 
@@ -278,11 +286,11 @@ def prepare(link, sensor, *programs):
     Raises:
         SensorError: if the sensor does not answer, is another, or is too slow for the rate.    LinkError.
     """
-    link.exec((device_folder() / "sampler.py").read_text(encoding="utf-8"))
+    link.exec(device_code("sampler"))
     if sensor.is_audio:
         _send_converter(link)
-    for name in (*sensor.files, "blocks.py", "capture.py", *programs):
-        link.exec((ON_BOARD / name).read_text(encoding="utf-8"))
+    for name in (*sensor.files, "blocks", "capture", *programs):
+        link.exec(board_code(name))
     try:
         link.exec(sensor.setup, timeout=_SETUP_S)
     except RemoteError as error:
@@ -294,12 +302,10 @@ def prepare(link, sensor, *programs):
 
 def _send_converter(link):
     """Sends i2s32, as machine code where the board makes it."""
-    for name in ("_samples_viper.py", "_samples_python.py"):
-        try:
-            return link.exec((device_folder() / name).read_text(encoding="utf-8"))
-        except (LinkError, RemoteError) as error:
-            if name == "_samples_python.py":
-                raise error from None
+    try:
+        link.exec(device_code("_samples_viper"))
+    except LinkError:  # a firmware without the emitter takes it for a damaged command
+        link.exec(device_code("_samples_python"))
 
 
 def _told(error):

@@ -94,14 +94,19 @@ def rows(folder, name):
     """Returns what attn8.slots.status tells of a name in a folder. Raises SlotFileError if a file is not to be read."""
     try:
         _check_sizes(folder, name)
-        return slots.status(str(Path(folder, name)))
+        found = slots.status(str(Path(folder, name)))
     except (IndexError, UnicodeError):
-        raise SlotFileError(f"{folder}: the slots of {name} are damaged; remove {name}.0.a8 and {name}.1.a8") from None
+        found = []
+    if not found or any(state != slots.EMPTY and not model for *_, state, _, model, _, _ in found):
+        raise SlotFileError(f"{folder}: the slots of {name} are damaged; remove {name}.0.a8 and {name}.1.a8")
+    return found
 
 
 def _check_sizes(folder, name):
     for i in (0, 1):
         path = Path(folder, f"{name}.{i}.a8")
+        if path.is_symlink():
+            raise SlotFileError(f"{path}: a link to {os.readlink(path)}, expected a file; remove it")
         if path.exists() and not (path.is_file() and path.stat().st_size <= _MAX_SLOT_BYTES):
             raise SlotFileError(
                 f"{path}: no slot file, expected a file of at most {_MAX_SLOT_BYTES >> 20} MB; remove it"

@@ -1,13 +1,11 @@
 """`attn8 bench --soak`: windows for a long time, a row of what may drift every ten seconds, the trend in a sentence."""
 
-import csv
 import math
-import os
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 
 from .board_code import board_code
+from .csv_log import CsvLog
 from .link import LinkError, RemoteError
 from .workbench import NO_BOARD, MeasureError, no_timer, opened, stream, whole
 
@@ -23,42 +21,12 @@ _TRENDS = (
 )
 
 
-class Log:
-    """A CSV file that has each row on the disk as it comes. Context manager; ``rows``: list of dict."""
-
-    def __init__(self, path):
-        self.path, self.rows = Path(path), []
-        if self.path.exists():
-            raise MeasureError(f"{path}: is there already; name another file with --log")
-
-    def __enter__(self):
-        try:
-            self.file = open(self.path, "x", encoding="utf-8", newline="")
-        except OSError as error:
-            raise MeasureError(
-                f"{self.path}: cannot be written ({error.strerror}); name another file with --log"
-            ) from None
-        self.writer = csv.DictWriter(self.file, COLUMNS)
-        self.writer.writeheader()
-        self.file.flush()
-        return self
-
-    def __exit__(self, *exception):
-        self.file.close()
-
-    def add(self, row):
-        self.rows.append(row)
-        self.writer.writerow({key: "" if row[key] is None else row[key] for key in COLUMNS})
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-
 def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, progress=None):
     """Runs one window again and again and logs what may drift.
 
     Args:
-        what, port: see measure.measure.    log: path of a CSV file that is not there yet.
-        say, progress: see measure.measure.
+        what, port, say, progress: see measure.measure.    seconds: how long, rounded up to a row.
+        log: path of a CSV file that is not there yet.    timer_hz: of an interrupt meanwhile, 0 for none.
 
     Returns:
         dict: port, machine, firmware, backend, is_computer, model, id, log, rows (list of dict of COLUMNS), lost
@@ -66,20 +34,23 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
         None), trend (the sentence).
 
     Raises:
-        MeasureError: also if the cable is pulled; what was logged stays.    LinkError, DoesNotFitError.
+        LogError: if the log is there already.    MeasureError: also if the cable is pulled; what was logged stays.
+        LinkError, DoesNotFitError.
     """
     say, progress = say or (lambda text: None), progress or (lambda what, done, of: None)
-    n_rows, rows = max(1, math.ceil(seconds / ROW_S)), Log(log)
-    with opened(what, port) as bench, rows:
+    n_rows, rows, written = max(1, math.ceil(seconds / ROW_S)), [], CsvLog(log)
+    with opened(what, port) as bench, written:
+        written.add(COLUMNS)
         if bench.facts.is_computer:
             say(NO_BOARD)
         bench.link.exec(board_code("soak"), timeout=60)
 
         def take(words):
-            if len(rows.rows) == n_rows:
+            if len(rows) == n_rows:
                 raise ValueError(words)
-            rows.add(_row(words, bench.facts.is_computer))
-            progress("rows", len(rows.rows), n_rows)
+            rows.append(_row(words, bench.facts.is_computer))
+            written.add(rows[-1][key] for key in COLUMNS)
+            progress("rows", len(rows), n_rows)
 
         interrupted = False
         try:
@@ -89,14 +60,14 @@ def soak(what, port=None, seconds=600, log="soak.csv", timer_hz=0, say=None, pro
         except RemoteError as error:
             raise no_timer(bench, timer_hz, error) from None
         except LinkError as error:
-            raise MeasureError(f"{error}; {len(rows.rows)} rows stay in {log}") from None
+            raise MeasureError(f"{error}; {len(rows)} rows stay in {log}") from None
     return {
         **{"port": bench.link.device, "machine": bench.facts.machine, "firmware": bench.facts.firmware},
         **{"backend": bench.backend, "is_computer": bench.facts.is_computer, "model": bench.graph.name},
-        **{"id": bench.model.id, "log": str(log), "rows": rows.rows, "interrupted": interrupted},
-        "lost": 0 if interrupted else n_rows - len(rows.rows),
-        "wrong_outputs": sum(row["wrong_outputs"] for row in rows.rows),
-        **_trends(rows.rows, bench.facts.is_computer),
+        **{"id": bench.model.id, "log": str(log), "rows": rows, "interrupted": interrupted},
+        "lost": 0 if interrupted else n_rows - len(rows),
+        "wrong_outputs": sum(row["wrong_outputs"] for row in rows),
+        **_trends(rows, bench.facts.is_computer),
     }
 
 

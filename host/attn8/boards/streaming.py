@@ -21,6 +21,7 @@ _END_S = 2
 _SETTLED_US = 300_000  # until what a buffer held at the start is taken
 _LINE_BYTES = 1 << 14
 HEAD = struct.Struct("<5IH")
+LOST_TOLERANCE = 0.01  # of the samples: more is worth a sentence
 _WRAP_US = 1 << 30
 _PROMPT = b">>> "
 _END = re.compile(rb"\x04((?:Traceback[^\x04]*)?)\x04>")  # a lone 4 is a damaged byte
@@ -70,7 +71,7 @@ class Program:
         self.link, self.silent_s = link, silent_s + _SILENT_S
         self._rest, self._error, self._ended = b"", None, False
         self._waiting = deque()  # lines that came and were not asked for yet
-        with link.told("starting a program"):
+        with link.told("starting a program"), link.limited(_LINE_BYTES):
             link.transport.exec_raw_no_follow(code)
 
     def __enter__(self):
@@ -209,6 +210,8 @@ class Receiver:
         number, index, t_us, late, lost, n = HEAD.unpack_from(body)
         size = {"h": 2, "f": 4}[self.kind] * self.n_channels + 2 * self.is_polled
         if len(body) != HEAD.size + n * size or number <= self._number or index < self._next:
+            return None
+        if lost < self._board_lost or late < self._board_late:
             return None
         missing, lost_now, late_now = index - self._next, lost - self._board_lost, late - self._board_late
         self._number, self._board_lost, self._board_late = number, lost, late

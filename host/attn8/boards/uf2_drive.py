@@ -5,12 +5,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..atomic import read_bytes
 from .link import LinkError, ports
 from .mounts import mount_folders
 
 INFO = "INFO_UF2.TXT"
 FILE = "firmware.uf2"
-_INFO_BYTES = 4096
+_INFO_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 16
 _POLL_S = 0.1
 DRIVE_S = 30  # until a computer has mounted the drive
@@ -41,9 +42,8 @@ class Drive:
 def read_drive(path):
     """Returns the Drive of a folder, None if there is no INFO_UF2.TXT in it."""
     try:
-        with open(Path(path, INFO), "rb") as file:
-            text = file.read(_INFO_BYTES).decode("ascii", "replace")
-    except OSError:
+        text = read_bytes(Path(path, INFO), _INFO_BYTES).decode("ascii", "replace")
+    except (OSError, ValueError):  # none, or a pipe that nobody fills
         return None
     fields = dict(line.partition(":")[::2] for line in text.splitlines())
     return Drive(Path(path), fields.get("Model", "").strip(), fields.get("Board-ID", "").strip())
@@ -92,6 +92,8 @@ def write(drive, data, progress=None):
     Raises:
         LinkError: if the copy breaks, or the board does not restart.
     """
+    if (drive.path / FILE).is_symlink():
+        raise LinkError(f"{drive.path / FILE}: a link, no boot drive of a board has one; {BUTTON}")
     before = {port.device for port in ports()}
     done = 0
     try:

@@ -187,7 +187,7 @@ def devices(output, ports):
     "attn8 flash ESP32_GENERIC_S3.bin --port a0\n  attn8 flash RPI_PICO.uf2 --board pico",
     click.argument("firmware", type=click.Path()),
     _port,
-    click.option("--drive", type=click.Path(exists=True, file_okay=False), help="Folder of a board's UF2 boot drive."),
+    click.option("--drive", metavar="DIR", help="Folder of its UF2 boot drive; with --port where it will appear."),
     click.option("--board", cls=_BoardOption, metavar="NAME", help="Refuse a file that is not for this board."),
     click.option("--sha256", metavar="HEX", help="Of the file, as its download page shows it."),
     click.option("--erase", is_flag=True, help="Erase the files on the board too; asks first."),

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+from ..atomic import read_bytes
 from . import DoesNotFitError, slot_files
 from .deploy import LOG_BYTES, DeployError, before, checked_name, only_name, read_sent, rolled_back, slot_rows
 from .facts import slots_of
@@ -14,7 +15,7 @@ from .mounts import mount_folders, told
 
 _LABEL = "CIRCUITPY"
 _BOOT_OUT = "boot_out.txt"  # CircuitPython writes it at each start
-_MAX_BOOT_OUT_BYTES = 1024
+_MAX_BOOT_OUT_BYTES = 1 << 16
 _PACKAGES = ("attn8", "lib/attn8")
 
 
@@ -55,9 +56,8 @@ def find_drive(drive=None):
 def machine(drive):
     """Returns (name of the board, firmware), as the drive tells; "" where it does not."""
     try:
-        with open(Path(drive, _BOOT_OUT), encoding="utf-8", errors="replace") as f:
-            text = f.read(_MAX_BOOT_OUT_BYTES)
-    except OSError:
+        text = read_bytes(Path(drive, _BOOT_OUT), _MAX_BOOT_OUT_BYTES).decode(errors="replace")
+    except (OSError, ValueError):  # none, or a pipe that nobody fills
         return "", ""
     found = re.match(r"Adafruit CircuitPython (\S+) on [^;]*; *([^\n]*)", text)
     return (found[2].strip(), f"CircuitPython {found[1]}") if found else ("", "")

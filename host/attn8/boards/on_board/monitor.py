@@ -1,5 +1,5 @@
-"""What a model says of a sensor, sample by sample, at every hop. Sent behind sampler.py and blocks.py; needs attn8."""
-# ruff: noqa: F821, SIM113 (names of those two; enumerate allocates)
+"""What a model says of a sensor, sample by sample, at every hop. Behind capture.py; needs attn8."""
+# ruff: noqa: F821, SIM113 (names of capture.py and those before it; enumerate allocates)
 
 import sys
 from array import array
@@ -7,7 +7,6 @@ from array import array
 import attn8
 
 _MAX_GAP = 3  # lost samples that the last one stands in for; after more everything begins anew (data.max_gap)
-_FAILURES = 100  # reads one after the other, and a second of them, that a loose wire may cost
 
 
 class Windows:
