@@ -229,14 +229,15 @@ def test_cable_pulled_is_an_error_and_no_wait(monkeypatch):
         assert time.monotonic() - begin < 20
 
 
+@pytest.mark.parametrize("code", ["while True: print(0)", "import time\nwhile True: time.sleep(0.01)"])
 @pytest.mark.parametrize("mounted", [False, True])
-def test_ctrl_c_stops_the_board_too(board, mounted, tmp_path):
+def test_ctrl_c_stops_the_board_too(board, mounted, code, tmp_path):
     with open_link(board.port) as link:
         if mounted:
             link.mount(tmp_path)
         threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
         with pytest.raises(KeyboardInterrupt):
-            link.exec("while True: print(0)")
+            link.exec(code, timeout=60)
         begin = time.monotonic()
         if mounted:
             link.unmount()

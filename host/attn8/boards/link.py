@@ -299,6 +299,7 @@ class Link:
     def _until(self, ending, timeout_s):
         """Returns what comes, up to the ending or the end of the time."""
         serial, data, end = self.transport.serial, b"", time.monotonic() + timeout_s
+        serial = getattr(serial, "orig_serial", serial)  # that of a mount waits without end
         serial.timeout = _QUIET_S
         try:
             while not data.endswith(ending) and time.monotonic() < end:
@@ -351,6 +352,8 @@ class Link:
     def _stop(self):
         """Stops what runs on the board, as Ctrl-C did here: else the next command waits for its end."""
         was_running = self.was_running  # which what is stopped here has nothing to do with
+        if self.transport.mounted:  # what it served is cut in the middle; the mount there ends with a soft reset
+            self.transport.serial, self.transport.mounted = self.transport.serial.orig_serial, False
         with contextlib.suppress(LinkError):
             self.enter(restart=False)
         self.was_running = was_running
