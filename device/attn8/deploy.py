@@ -163,3 +163,18 @@ def rollback(name):
     other.open(key_of(name), True)
     slot.append(slot.sequence, BAD, slot.boots)
     return other.index
+
+
+def stopped():
+    """Takes back a boot of each model in trial here: its program did not fail, it was stopped from outside.
+
+    Raises:
+        OSError: if that cannot be written.
+    """
+    import os
+
+    for path in os.listdir():
+        if path[-5:] in (".0.a8", ".1.a8"):
+            slot = Slot(path[:-5], int(path[-4]))
+            if slot.state == TRIAL and slot.boots:
+                slot.append(slot.sequence, TRIAL, slot.boots - 1)

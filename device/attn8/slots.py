@@ -1,6 +1,6 @@
 """Slots: a name stands for two files, so that an update never costs the working model (models/FORMAT.md, "Slots").
 
-load and confirm are for every boot. status, begin, verify, accept and rollback are for who brings a model; they come
+load and confirm are for every boot. status, begin, verify, accept, rollback and stopped are for who brings a model; they come
 from deploy.py when they are asked for.
 """
 
@@ -29,7 +29,7 @@ counted = {}  # path: (sequence, boots) of each trial that was loaded since this
 
 
 def __getattr__(name):
-    if name not in ("status", "begin", "verify", "accept", "rollback"):
+    if name not in ("status", "begin", "verify", "accept", "rollback", "stopped"):
         raise AttributeError(f"module 'attn8.slots' has no attribute '{name}'")
     return getattr(submodule("deploy"), name)
 

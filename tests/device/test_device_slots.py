@@ -427,6 +427,18 @@ def test_a_record_that_another_model_left_behind_does_not_count():
     assert is_loaded(name, OLD)
 
 
+def test_a_boot_that_somebody_ended_is_taken_back():
+    name = in_trial()
+    for _ in range(5):
+        reboot()
+        attn8.load(name)
+        assert states(name) == [(GOOD, 0), (TRIAL, 1)]
+        slots.stopped()
+    assert states(name) == [(GOOD, 0), (TRIAL, 0)]
+    slots.stopped()
+    assert states(name) == [(GOOD, 0), (TRIAL, 0)]
+
+
 def test_rollback_goes_back_once():
     name = in_trial()
     attn8.load(name)

@@ -305,6 +305,22 @@ def test_program_goes_on_after_the_update(board):
         assert link.was_running
 
 
+def test_who_only_looks_does_not_use_up_a_trial(board):
+    with open_link(board.port) as link:
+        link.put(_ENDLESS, "/main.py")
+    deployed("gesture.a8", "--port", board.port, "--confirm")
+    deployed("new.a8", "--port", board.port, "--name", "gesture")
+    board.boot(until=b"ready")
+    for _ in range(4):
+        assert boots_of_active(board) == (identity(NEW), 1)
+        time.sleep(0.5)  # the program is started again
+
+
+def boots_of_active(board):
+    rows = told("status", "gesture", "--port", board.port)["boards"][0]["slots"]
+    return next((row["id"], row["boots"]) for row in rows if row["active"])
+
+
 def test_progress_is_told_for_each_board(board):
     from attn8.boards import deploy
 

@@ -222,7 +222,7 @@ class Link:
     via = "mpremote"
 
     def __init__(self, device):
-        self.device, self.was_running = device, False
+        self.device, self.was_running, self._lost = device, False, False
         self.transport, self._left, self._end = _open(device), math.inf, math.inf
         serial = self.transport.serial
         serial.read = self._metered(serial.read)
@@ -273,8 +273,10 @@ class Link:
         try:
             yield
         except (serial.SerialException, OSError) as error:
+            self._lost = True
             raise LinkError(f"{self.device}: the connection broke while {doing} ({error}); {CABLE}") from None
         except (TransportError, struct.error) as error:
+            self._lost = True
             raise LinkError(f"{self.device}: the board stopped answering while {doing} ({error}); {CABLE}") from None
 
     def enter(self, restart):
@@ -504,11 +506,18 @@ class Link:
         """Leaves the raw REPL; a program that ran when the link was opened is started again."""
         with contextlib.suppress(LinkError, OSError):
             if self.transport.in_raw_repl and self.was_running:
+                self._take_back_boot()
                 self.reset()
             elif self.transport.in_raw_repl:
                 self.transport.exit_raw_repl()
         with contextlib.suppress(Exception):  # the port may be gone
             self.transport.close()
+
+    def _take_back_boot(self):
+        """A model in trial was running and is started again: this boot tells nothing about it."""
+        if not self._lost:
+            with contextlib.suppress(LinkError):
+                self.exec(_STOPPED)
 
 
 CABLE = "check the cable, then try again"
@@ -546,6 +555,7 @@ def _crc(path):
    c = crc32(memoryview(b)[:k], c)
    n += k
 """
+_STOPPED = "__import__('attn8.slots', None, None, ('*',)).stopped()"
 _GET = """
 from binascii import hexlify as _h
 with open({path!r}, "rb") as _f:
