@@ -1,7 +1,7 @@
 """Slots: a name stands for two files, so that an update never costs the working model (models/FORMAT.md, "Slots").
 
-load and confirm are for every boot. status, begin, verify, accept, rollback and stopped are for who brings a model; they come
-from deploy.py when they are asked for.
+load and confirm are for every boot. status, begin, verify, accept, rollback and stopped are for who brings a model;
+they come from deploy.py when they are asked for.
 """
 
 import os
@@ -23,7 +23,7 @@ CONFIRM_AFTER = 100  # windows
 _HEADER_BYTES = 24
 _RECORD_BYTES = 16
 _MAGIC = 0x384C
-_ENOENT, _EROFS = 2, 30
+_ENOENT, _EROFS = (2, 44), 30  # 44 is WebAssembly's
 _MAX_KEY_BYTES = 1024
 counted = {}  # path: (sequence, boots) of each trial that was loaded since this program began
 
@@ -183,7 +183,7 @@ def key_of(name):
     try:
         n = os.stat(f"{name}.key")[6]
     except OSError as e:
-        if e.args[0] != _ENOENT:  # a file system that fails must not turn the check off
+        if e.args[0] not in _ENOENT:  # a file system that fails must not turn the check off
             raise
         return None
     if not 1 <= n <= _MAX_KEY_BYTES:  # an empty one, as a power cut leaves it, signs for everybody

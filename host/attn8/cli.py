@@ -1,5 +1,6 @@
 """The command line: thin, one function call per verb. Imports nothing heavy before a verb needs it."""
 
+import signal
 import sys
 
 import click
@@ -340,6 +341,10 @@ from .boards import verbs as _board_verbs  # noqa: E402, F401 (made by the impor
 
 def main():
     """Entry point of the ``attn8`` program."""
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: a board must be left as it was found; nohup stays in force
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     cli()
 
 

@@ -295,3 +295,18 @@ def test_nothing_is_said_when_the_reader_of_a_pipe_has_gone(model_file):
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_who_ends_it_politely_ends_it_as_ctrl_c_does(name):
+    code = f"import os, signal, attn8.cli as c; c.cli = lambda: os.kill(os.getpid(), signal.{name}); c.main()"
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert "KeyboardInterrupt" in done.stderr and done.returncode in (1, 130, -2)
+
+
+def test_nohup_stays_in_force():
+    code = "import os, signal, attn8.cli as c; c.cli = lambda: os.kill(os.getpid(), signal.SIGHUP); c.main(); print(1)"
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, b"1\n")

@@ -321,6 +321,12 @@ def boots_of_active(board):
     return next((row["id"], row["boots"]) for row in rows if row["active"])
 
 
+def test_status_of_a_name_that_is_not_there_is_an_error(board):
+    deployed("gesture.a8", "--port", board.port)
+    code, _, error = attn8("status", "gestrue", "--port", board.port)
+    assert code == 1 and "no slots named 'gestrue' there" in error and error.count("\n") == 1
+
+
 def test_progress_is_told_for_each_board(board):
     from attn8.boards import deploy
 

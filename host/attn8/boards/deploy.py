@@ -428,8 +428,15 @@ def status(port=None, name=None, via="mpremote", delay_s=None):
     """
     with _opened(port, via, delay_s) as link:
         board = _look(link, name and checked_name(name))
+    check_there(link.device, name, board.slots)
     head = {"port": link.device, "machine": board.facts.machine, "firmware": board.facts.firmware}
     return {**head, "backend": board.package.backend, "slots": slot_rows(board.slots)}
+
+
+def check_there(where, name, slots):
+    """Raises DeployError if a name was asked for and no slot of it holds anything."""
+    if name and not any(row["bytes"] for row in slots.get(name, ())):
+        raise DeployError(f"{where}: no slots named {name!r} there; attn8 status without a name lists what is")
 
 
 def slot_rows(slots):

@@ -239,6 +239,7 @@ def install(output, port, native, pure, drive, mpy_cross):
             progress = functools.partial(advance, port or "board")
             found = boards.install(port, native, pure, output.say, progress, mpy_cross)
     output.result(found, drive_install.render if drive else boards.render)
+    output.say("next: attn8 deploy FILE")
 
 
 _via = click.option(

@@ -8,7 +8,17 @@ from pathlib import Path
 
 from ..atomic import read_bytes
 from . import DoesNotFitError, slot_files
-from .deploy import LOG_BYTES, DeployError, before, checked_name, only_name, read_sent, rolled_back, slot_rows
+from .deploy import (
+    LOG_BYTES,
+    DeployError,
+    before,
+    check_there,
+    checked_name,
+    only_name,
+    read_sent,
+    rolled_back,
+    slot_rows,
+)
 from .facts import slots_of
 from .link import LinkError
 from .mounts import mount_folders, told
@@ -129,5 +139,6 @@ def status(drive=None, name=None):
     with _told(drive):
         names = [checked_name(name)] if name else slot_files.names(drive)
         slots = {n: slots_of(slot_files.rows(drive, n)) for n in names}
+    check_there(drive, name, slots)
     board, firmware = machine(drive)
     return {"port": drive, "machine": board, "firmware": firmware, "backend": "", "slots": slot_rows(slots)}
