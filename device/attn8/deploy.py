@@ -165,15 +165,18 @@ def rollback(name):
     return other.index
 
 
-def stopped():
-    """Takes back a boot of each model in trial here: its program did not fail, it was stopped from outside.
+def stopped(name=None):
+    """Takes back a boot of a model in trial: its program did not fail, it was stopped from outside.
+
+    Args:
+        name: of the slots; None for all in the folder where the board is.
 
     Raises:
         OSError: if that cannot be written.
     """
     import os
 
-    for path in os.listdir():
+    for path in os.listdir() if name is None else (f"{name}.0.a8", f"{name}.1.a8"):
         if path[-5:] in (".0.a8", ".1.a8"):
             slot = Slot(path[:-5], int(path[-4]))
             if slot.state == TRIAL and slot.boots:

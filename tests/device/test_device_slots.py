@@ -433,9 +433,9 @@ def test_a_boot_that_somebody_ended_is_taken_back():
         reboot()
         attn8.load(name)
         assert states(name) == [(GOOD, 0), (TRIAL, 1)]
-        slots.stopped()
+        slots.stopped(name)
     assert states(name) == [(GOOD, 0), (TRIAL, 0)]
-    slots.stopped()
+    slots.stopped(name)
     assert states(name) == [(GOOD, 0), (TRIAL, 0)]
 
 
