@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from attn8 import starter
-from attn8.boards import sensors
+from attn8.boards import sensors, streaming
 from attn8.cli import cli
 from attn8.config import DataConfig
 from attn8.data.folder import load_recordings
@@ -292,6 +292,13 @@ def test_damaged_block_is_counted_and_never_recorded(board):
     assert counts["damaged"] + counts["lost"] == pytest.approx(missing, abs=1)
     assert counts["damaged"] >= 10
     assert "damaged on the way; take another cable" in error
+
+
+def test_a_board_that_sends_only_damaged_blocks_is_given_up(board, monkeypatch):
+    monkeypatch.setattr(streaming, "_SILENT_S", 0.5)
+    when_recording("data/a/me_1.csv", lambda: setattr(board, "to_host", lambda data: data.replace(b":", b";")))
+    found, _ = capture(board, "--sensor", "mpu6050", "--rate", 100, "--label", "a", "--seconds", 3600, code=1)
+    assert "sends nothing that arrives whole; check cable and power" in found["error"]
 
 
 # ---- nothing recorded is lost --------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Program:
 
     Args:
         link: Link with everything prepared.    code: what runs until it reads a byte.
-        silent_s: seconds without a line after which the board counts as gone.
+        silent_s: seconds without a line that is whole after which the board counts as gone.
     """
 
     def __init__(self, link, code, silent_s=0.0):
@@ -90,16 +90,15 @@ class Program:
         """
         last = time.monotonic()
         while self._waiting or not self._ended:
-            if self._waiting:
-                yield self._waiting.popleft()
-                continue
-            self._waiting += self._receive()
-            if self._waiting:
+            if not self._waiting:
+                self._waiting += self._receive()
+            line = self._waiting.popleft() if self._waiting else None
+            if line is not None and decode(line) is not None:
                 last = time.monotonic()
             elif time.monotonic() - last > self.silent_s:
-                raise LinkError(f"{self.link.device}: the board has stopped sending; check cable and power")
-            else:
-                yield None
+                what = "has stopped sending" if line is None else "sends nothing that arrives whole"
+                raise LinkError(f"{self.link.device}: the board {what}; check cable and power")
+            yield line
         if self._error:
             raise RemoteError(self.link.device, self._error.decode(errors="replace"))
 
