@@ -34,7 +34,6 @@ class FakeDrive:
         folder: that becomes its drive.    chip: a key of INFOS.    flash_bytes: of the board.    flash: what is there.
         appears: False waits until INFO_UF2.TXT is put there by somebody else.
         cut_after: bytes of the file after which the cable is pulled.    deaf: it never restarts.
-        full: nothing can be written.
 
     Attributes:
         folder: Path.    flash: bytearray.    restarted: whether it took a whole file.
@@ -49,11 +48,10 @@ class FakeDrive:
         appears=True,
         cut_after=None,
         deaf=False,
-        full=False,
     ):
         self.folder, self.chip, self.cut_after, self.deaf = Path(folder), chip, cut_after, deaf
         self.flash = bytearray(flash or b"\xff" * flash_bytes)
-        self.restarted, self._stop, self._appears, self._full = False, threading.Event(), appears, full
+        self.restarted, self._stop, self._appears = False, threading.Event(), appears
         self._seen, self._erased, self._left = set(), set(), b""
 
     def __enter__(self):
@@ -62,8 +60,6 @@ class FakeDrive:
             (self.folder / "INFO_UF2.TXT").write_text(INFOS[self.chip], newline="")
         if self.cut_after is not None:  # a reader that goes away: the writer gets an error, as with a drive
             os.mkfifo(self.folder / "firmware.uf2")
-        if self._full:
-            (self.folder / "firmware.uf2").symlink_to("/dev/full")
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         return self
@@ -76,7 +72,7 @@ class FakeDrive:
     def _serve(self):
         at = 0
         while not self._stop.is_set() and not self.restarted:
-            for file in [] if self._full else self.folder.glob("*.uf2"):
+            for file in self.folder.glob("*.uf2"):
                 at = self._piped(file) if self.cut_after is not None else self._grown(file, at)
             time.sleep(_POLL_S)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import random
 import shlex
@@ -241,8 +242,16 @@ def test_ctrl_c_while_writing_says_what_it_leaves(firmware, tmp_path):
     assert said[-1].endswith("the board has no whole firmware now; give the same command again")
 
 
-def test_full_drive_is_told(firmware, tmp_path):
-    with FakeDrive(tmp_path / "drive", full=True) as drive:
+class Full(io.FileIO):
+    """A file on a drive without room."""
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_drive_is_told(firmware, tmp_path, monkeypatch):
+    monkeypatch.setattr(uf2_drive, "open", lambda path, mode, buffering: Full(path, mode), raising=False)
+    with FakeDrive(tmp_path / "drive") as drive:
         error = refused(firmware(files.uf2_file()), "--drive", drive.folder)
     assert "the copy broke after 0 of 40,960 bytes ([Errno 28] No space left on device): nothing was written" in error
 

@@ -95,6 +95,7 @@ def test_sources_of_the_native_module_travel(installed, tmp_path):
     assert [Path(folder).name for folder in folders] == ["native", "native_binding", "native_natmod"]
     assert all(folder.startswith(str(installed)) for folder in folders)
     assert (installed / "attn8" / "native_usermod" / "micropython.cmake").is_file()
+    assert (installed / "attn8" / "examples" / "attn8_simpletest.py").is_file()
 
 
 def test_device_tests_travel(installed, tmp_path):

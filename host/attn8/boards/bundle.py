@@ -1,9 +1,8 @@
 """``python -m attn8.boards.bundle``: attn8 as a zip in the layout of CircuitPython's library bundles.
 
-NAME/lib/attn8/ is the folder that goes into lib on a board's drive, NAME/examples/ has programs, if this is a source
-tree. Without a compiler it holds sources and NAME is attn8-py-VERSION; with CircuitPython's mpy-cross .mpy files,
-attn8-10.x-mpy-VERSION, where 10 is the release of the compiler. These are the names by which circup and the tools of
-the bundles know the two.
+NAME/lib/attn8/ is the folder that goes into lib on a board's drive, NAME/examples/ has programs. Without a compiler
+it holds sources and NAME is attn8-py-VERSION; with CircuitPython's mpy-cross .mpy files, attn8-10.x-mpy-VERSION, where
+10 is the release of the compiler. These are the names by which circup and the tools of the bundles know the two.
 """
 
 import sys
@@ -17,8 +16,6 @@ import click
 from ..atomic import write_atomic
 from ..errors import Attn8Error
 from .install import circuitpython_compiler, compiled_package
-
-_EXAMPLES = Path(__file__).resolve().parents[3] / "device" / "examples"  # of the source tree; a wheel has none
 
 
 def bundle(out=".", mpy_cross=None):
@@ -37,11 +34,18 @@ def bundle(out=".", mpy_cross=None):
     name = f"attn8-{kind}-{__version__}"
     board = SimpleNamespace(implementation="circuitpython", mpy_version=compiler and compiler.mpy_version, arch="")
     files = {f"lib/attn8/{file}": data for file, data in compiled_package(board, mpy_cross).items()}
-    files |= {f"examples/{file.name}": file.read_bytes() for file in sorted(_EXAMPLES.glob("*.py"))}
+    files |= {f"examples/{file.name}": file.read_bytes() for file in sorted(_examples().glob("*.py"))}
     path = Path(out, f"{name}.zip")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, _zipped(name, files))
     return path
+
+
+def _examples():
+    """Returns the folder of the examples: in an installed wheel, else in the source tree."""
+    here = Path(__file__).resolve()
+    installed = here.parents[1] / "examples"
+    return installed if installed.is_dir() else here.parents[3] / "device" / "examples"
 
 
 def _zipped(name, files):
